@@ -1,0 +1,114 @@
+"""The labelled result of a sweep: one netCDF file that plain ``xarray.open_dataset`` reads.
+
+Dimensions: ``rung``, ``point``, ``dataset_size``, ``noise_variance``, ``seed``, ``direction``, ``law``.
+
+========================  ==============================================================  ===========================
+variable                  dimensions                                                      meaning
+========================  ==============================================================  ===========================
+``gain``                  rung, point, dataset_size, noise_variance, seed, direction      mean over points
+``gain_sem``              the same                                                        its standard error (points)
+``gain_median``           the same                                                        median over points
+``participation``         rung, point, dataset_size, noise_variance, seed                 mean of the weights' sum of
+                                                                                          squares; nan without weights
+``soft_dimension``        the same                                                        mean over points of sum g
+``predicted_gain``        law, dataset_size, noise_variance, direction                    each law at the same numbers
+``reference_gain``        noise_variance, direction                                       gain of infinite data
+``complete``              dataset_size, seed                                              1 where measured, else 0
+========================  ==============================================================  ===========================
+
+Coordinates carry the numbers (``variance`` runs along ``direction``); ``noise_variance`` is a variance.  Points of
+one seed share a training set, so ``gain_sem`` is *not* the error of the theory: that comes from the spread over
+seeds, the independent training sets (:mod:`geomem_jax.compare`).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from geomem_jax.errors import InputError
+
+POINT_CLASSES = ("train", "held_out", "origin")
+PER_DIRECTION = ("rung", "point", "dataset_size", "noise_variance", "seed", "direction")
+PER_POINT_CLASS = PER_DIRECTION[:-1]
+DIMENSIONS = {
+    "gain": PER_DIRECTION,
+    "gain_sem": PER_DIRECTION,
+    "gain_median": PER_DIRECTION,
+    "participation": PER_POINT_CLASS,
+    "soft_dimension": PER_POINT_CLASS,
+    "predicted_gain": ("law", "dataset_size", "noise_variance", "direction"),
+    "reference_gain": ("noise_variance", "direction"),
+    "complete": ("dataset_size", "seed"),
+}
+
+
+def empty(
+    *,
+    rungs: Sequence[str],
+    laws: Sequence[str],
+    dataset_sizes: Sequence[int],
+    noise_variances: Sequence[float],
+    seeds: Sequence[int],
+    variances: np.ndarray,
+    attributes: Mapping[str, object],
+) -> xr.Dataset:
+    """Build a result in which nothing is measured yet (nan, ``complete`` all 0)."""
+    coordinates = {
+        "rung": list(rungs),
+        "point": list(POINT_CLASSES),
+        "dataset_size": np.asarray(dataset_sizes, np.int64),
+        "noise_variance": np.asarray(noise_variances, np.float64),
+        "seed": np.asarray(seeds, np.int64),
+        "direction": np.arange(len(variances)),
+        "law": list(laws),
+    }
+    variables = {}
+    for name, dimensions in DIMENSIONS.items():
+        shape = tuple(len(coordinates[dimension]) for dimension in dimensions)
+        variables[name] = (
+            dimensions,
+            np.zeros(shape, np.int8) if name == "complete" else np.full(shape, np.nan, np.float32),
+        )
+    dataset = xr.Dataset(variables, coordinates, attrs=dict(attributes))
+    return dataset.assign_coords(variance=("direction", np.asarray(variances, np.float64)))
+
+
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """Write atomically: a reader sees the old file or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    os.close(handle)
+    try:
+        dataset.to_netcdf(temporary, engine="h5netcdf")
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load(path: Path) -> xr.Dataset:
+    """Read a result into memory.
+
+    Raises:
+      InputError: if the file is missing, is not netCDF, or is not a result of this package.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the results.nc of an earlier run")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            dataset = opened.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable netCDF file ({str(error).splitlines()[0]})") from error
+    missing = [name for name in DIMENSIONS if name not in dataset or set(dataset[name].dims) != set(DIMENSIONS[name])]
+    if missing:
+        raise InputError(f"{path}: not a result of geomem, {missing[0]!r} is missing or has other dimensions")
+    return dataset.transpose(*PER_DIRECTION, "law")
+
+
+def configuration(dataset: xr.Dataset) -> dict[str, object]:
+    """Return the configuration that made this result."""
+    decoded: dict[str, object] = json.loads(dataset.attrs["configuration"])
+    return decoded

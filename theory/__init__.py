@@ -1,0 +1,3 @@
+"""Closed-form predictions."""
+
+__distribution__ = "geomem-jax"
