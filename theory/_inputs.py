@@ -1,0 +1,87 @@
+"""The border of the package: what a user may pass, in which precision it is computed, and what is refused.
+
+Concrete values are checked on the host and refused with one line.  Traced values (inside ``jit``, ``vmap`` or
+``grad``) cannot be checked: outside their stated range the functions return nan or inf.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import jax.typing
+import numpy as np
+
+ArrayLike = jax.typing.ArrayLike | Sequence[float]
+
+
+def _refuse(name: str, condition: str, values: np.ndarray, bad: np.ndarray) -> None:
+    if bad.any():
+        where = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        position = f"[{', '.join(map(str, where))}]" if where else ""
+        raise ValueError(f"{name} must be {condition}, got {name}{position} = {values[where]}")
+
+
+def _concrete(values: ArrayLike) -> np.ndarray | None:
+    return None if isinstance(values, jax.core.Tracer) else np.asarray(values, np.float64)
+
+
+def working_dtype(*arrays: ArrayLike) -> np.dtype:
+    """Decide the precision: that of the arrays given; Python numbers, lists and integers take jax's default float."""
+    typed = [array for array in arrays if not isinstance(array, Sequence)]
+    return np.dtype(jnp.promote_types(jnp.result_type(*typed, 1.0), jnp.float32))
+
+
+def as_variances(variances: ArrayLike, dtype: np.dtype) -> jax.Array:
+    """Check and convert variances.
+
+    Raises:
+      ValueError: if not one-dimensional, empty, negative or not finite.
+    """
+    if np.ndim(variances) != 1 or np.size(variances) == 0:
+        raise ValueError(f"variances must have shape (d,) with d >= 1, got shape {np.shape(variances)}")
+    values = _concrete(variances)
+    if values is not None:
+        _refuse("variances", "finite and >= 0", values, ~(np.isfinite(values) & (values >= 0)))
+    return jnp.asarray(variances, dtype)
+
+
+def as_positive(name: str, values: ArrayLike, dtype: np.dtype) -> jax.Array:
+    """Check and convert a positive, finite number or array.
+
+    Raises:
+      ValueError: if it is not positive and finite.
+    """
+    concrete = _concrete(values)
+    if concrete is not None:
+        _refuse(name, "finite and > 0", concrete, ~(np.isfinite(concrete) & (concrete > 0)))
+    return jnp.asarray(values, dtype)
+
+
+def as_log_size(n: ArrayLike | None, log_n: ArrayLike | None, dtype: np.dtype) -> jax.Array:
+    """Return the logarithm of the dataset size, in nats.
+
+    Python and NumPy sizes are logged on the host in float64 (Python integers of any length), so a size beyond
+    the range of ``dtype`` is fine; a traced size is limited to its own dtype.
+
+    Raises:
+      TypeError: unless exactly one of ``n`` and ``log_n`` is given.
+      ValueError: if ``n < 1`` or ``log_n < 0``, or nan.
+    """
+    if (n is None) == (log_n is None):
+        raise TypeError("give the dataset size as n or as log_n, one of the two")
+    if log_n is not None:
+        concrete = _concrete(log_n)
+        if concrete is not None:
+            _refuse("log_n", ">= 0", concrete, ~(concrete >= 0))
+        return jnp.asarray(log_n, dtype)
+    assert n is not None
+    if isinstance(n, int):
+        if n < 1:
+            raise ValueError(f"n must be >= 1, got n = {n}")
+        return jnp.asarray(math.log(n), dtype)
+    concrete = _concrete(n)
+    if concrete is None:
+        return jnp.log(jnp.asarray(n, dtype))
+    _refuse("n", ">= 1", concrete, ~(concrete >= 1))
+    return jnp.asarray(np.log(concrete), dtype)
