@@ -102,9 +102,7 @@ def load(path: Path) -> xr.Dataset:
             dataset = opened.load()
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable netCDF file ({str(error).splitlines()[0]})") from error
-    missing = [
-        name for name in DIMENSIONS if name not in dataset or set(dataset[name].dims) != set(DIMENSIONS[name])
-    ]
+    missing = [name for name in DIMENSIONS if name not in dataset or set(dataset[name].dims) != set(DIMENSIONS[name])]
     if missing:
         raise InputError(f"{path}: not a result of geomem, {missing[0]!r} is missing or has other dimensions")
     return dataset.assign({name: dataset[name].transpose(*dims) for name, dims in DIMENSIONS.items()})

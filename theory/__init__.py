@@ -3,9 +3,9 @@
 Everything here is computed from population parameters alone: variances along directions, a dataset size and a noise
 *variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``).  No dataset, no random key, no file.
 
-Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; results have shape ``s`` or ``s + (d,)``.
-Wherever ``n`` stands, ``log_n=`` (nats) may be given instead.  Everything works under ``jit`` (``law`` static), ``vmap``
-and ``grad``; memory grows with ``d``, never with its square.
+Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; results have shape ``s`` or
+``s + (d,)``.  Wherever ``n`` stands, ``log_n=`` (nats) may be given instead.  Everything works under ``jit``
+(``law`` static), ``vmap`` and ``grad``; memory grows with ``d``, never with its square.
 """
 
 from .condensation import condensation_time, log_critical_size, onset_time

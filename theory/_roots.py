@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+_State = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 _MAX_STEPS = 100  # bisection alone closes any float64 bracket of practical width in fewer
 
 
@@ -26,7 +27,7 @@ def decreasing_root(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: j
     tolerance = 4 * jnp.finfo(low.dtype).eps
 
     def solve(f: Callable[[jax.Array], jax.Array], _: jax.Array) -> jax.Array:
-        def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def step(state: _State) -> _State:
             x, low, high, _, count = state
             value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
             low, high = jnp.where(value > 0, x, low), jnp.where(value > 0, high, x)
@@ -37,7 +38,7 @@ def decreasing_root(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: j
             moving = jnp.abs(new - x) > tolerance * jnp.abs(new)
             return new, low, high, moving, count + 1
 
-        def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
+        def unfinished(state: _State) -> jax.Array:
             return jnp.any(state[3]) & (state[4] < _MAX_STEPS)
 
         start = low + (high - low) / 2

@@ -22,8 +22,8 @@ training points.
 Scope.  Leading order as the number of directions grows at fixed :math:`\log N/d`; at moderate ``d`` the transition is
 rounded.  Gaussian data.
 Source.  Rederived here; :math:`r=1` agrees with the collapse time of arXiv 2402.18491 and, for points on a manifold,
-both times with arXiv 2502.09578.  For weak signals (all :math:`\sigma_i^2\ll t`) :math:`t_c` at a fixed point tends to the
-random-energy expression of arXiv 2410.08727.
+both times with arXiv 2502.09578.  For weak signals (all :math:`\sigma_i^2\ll t`) the criterion at a fixed
+point tends to the random-energy expression of arXiv 2410.08727.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from ._inputs import ArrayLike, as_log_size, as_positive, as_variances, working_
 from ._roots import decreasing_root
 
 
-def planted_information(variances: jax.Array, t: jax.Array, probe: ArrayLike) -> jax.Array:
+def planted_information(variances: jax.Array, t: jax.Array, probe: jax.Array | float) -> jax.Array:
     """Right-hand side of eq. (1) for one noise variance; nats."""
     signal = variances / t
     return 0.5 * jnp.sum(jnp.log1p(signal) + (1 - probe) * signal / (1 + signal))
@@ -84,9 +84,7 @@ def _solve_for_time(
     return solver(as_variances(variances, dtype), as_log_size(n, log_n, dtype))
 
 
-def condensation_time(
-    variances: ArrayLike, n: ArrayLike | None = None, *, log_n: ArrayLike | None = None
-) -> jax.Array:
+def condensation_time(variances: ArrayLike, n: ArrayLike | None = None, *, log_n: ArrayLike | None = None) -> jax.Array:
     r"""Return the noise variance :math:`t_c` at which :math:`I(t_c)=\log N`, eq. (2).
 
     Args:
@@ -111,9 +109,7 @@ def condensation_time(
     return _solve_for_time(_condensation_time, variances, n, log_n)
 
 
-def onset_time(
-    variances: ArrayLike, n: ArrayLike | None = None, *, log_n: ArrayLike | None = None
-) -> jax.Array:
+def onset_time(variances: ArrayLike, n: ArrayLike | None = None, *, log_n: ArrayLike | None = None) -> jax.Array:
     r"""Return the noise variance :math:`t_o` below which training points are traps, eq. (2).
 
     Args:
@@ -154,6 +150,4 @@ def log_critical_size(variances: ArrayLike, t: ArrayLike, probe: ArrayLike = 1.0
     dtype = working_dtype(variances, t, probe)
     if not isinstance(probe, jax.core.Tracer) and not np.all(np.asarray(probe) >= 0):
         raise ValueError(f"probe must be >= 0, got probe = {probe}")
-    return _log_critical_size(
-        as_variances(variances, dtype), as_positive("t", t, dtype), jnp.asarray(probe, dtype)
-    )
+    return _log_critical_size(as_variances(variances, dtype), as_positive("t", t, dtype), jnp.asarray(probe, dtype))

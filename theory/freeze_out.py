@@ -1,14 +1,14 @@
 r"""Which directions freeze out at which dataset size: gains, sizes, times and dimension from any law.
 
-Definitions.  A **law** is a function ``(variances, log_n, t) -> gains`` with ``variances`` of shape ``(d,)`` and the other
-two scalars; :data:`LAWS` names those of this package and :data:`SCOPES` says of each whether it is exact or asymptotic.
+Definitions.  A **law** is a function ``(variances, log_n, t) -> gains`` with ``variances`` of shape ``(d,)`` and the
+other two scalars; :data:`LAWS` names those of this package and :data:`SCOPES` says of each whether it is exact or asymptotic.
 Direction :math:`i` is **frozen** when its gain is below half of that of infinite data,
 
 .. math:: \rho_i=\frac{g_i}{\sigma_i^2/(\sigma_i^2+t)}<\tfrac12. \tag{1}
 
 Its **freeze-out size** :math:`N_i^*(t)` has :math:`\rho_i=\tfrac12`: the direction is free for larger :math:`N`.  Its
-**freeze-out time** :math:`t_i^*(N)` is the *largest* noise variance with :math:`\rho_i=\tfrac12`: the direction is free for
-every larger :math:`t`.  (Below it the direction may be free again: both laws can have a frozen window in ``t``.)
+**freeze-out time** :math:`t_i^*(N)` is the *largest* noise variance with :math:`\rho_i=\tfrac12`: the direction is free
+for every larger :math:`t`.  (Below it the direction may be free again: both laws can have a frozen window in ``t``.)
 
 Results.  For :math:`g_i=\sigma_i^2/(\sigma_i^2+\kappa)` (:mod:`theory.effective_noise`), (1) reads
 :math:`\kappa>\kappa_i:=\sigma_i^2+2t`.  Solving the equations of that module for :math:`N` at :math:`\kappa=\kappa_i`:
@@ -118,9 +118,7 @@ def gain(
     if t is None:
         raise TypeError("give the noise variance t")
     dtype = working_dtype(variances, t)
-    return _jitted_gain(
-        law, as_variances(variances, dtype), as_log_size(n, log_n, dtype), as_positive("t", t, dtype)
-    )
+    return _jitted_gain(law, as_variances(variances, dtype), as_log_size(n, log_n, dtype), as_positive("t", t, dtype))
 
 
 def soft_dimension(
@@ -225,9 +223,7 @@ def _times_at_one_size(law: str, variances: jax.Array, log_n: jax.Array) -> jax.
 
     coarse = jnp.geomspace(lowest, highest, 400)
     peak = jnp.argmax(width(coarse))
-    fine = jnp.geomspace(
-        coarse[jnp.maximum(peak - 1, 0)], coarse[jnp.minimum(peak + 1, coarse.size - 1)], 100
-    )
+    fine = jnp.geomspace(coarse[jnp.maximum(peak - 1, 0)], coarse[jnp.minimum(peak + 1, coarse.size - 1)], 100)
     grid = lax.stop_gradient(jnp.sort(jnp.concatenate([coarse, fine])))
     # Suffix maxima fall with t, so that a search finds the last grid point where the direction is frozen.
     suffix = lax.cummax(lax.stop_gradient(width(grid)), reverse=True)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+MAX_BASIS = 20_000  # directions of a source with a basis: (d, d) float64 numbers, 3 GB
+
 
 class Draw(NamedTuple):
     """One independent training set with points held out from it.
@@ -25,12 +27,12 @@ class Source(NamedTuple):
     Attributes:
       name: shown in figures and reports.
       variances: ``(d,)`` variances along the directions, descending; all that a predictor is told.
-      basis: ``(d, d)`` orthonormal, column ``i`` is direction ``i``; ``None`` where the directions are the axes.
+      basis: ``(d, d)`` orthonormal, column ``i`` is direction ``i``; ``None`` if the directions are the axes.
       gaussian: whether the population is Gaussian, so that the Wiener gain is the gain of infinite data.
         Otherwise gains are *Gaussian-relative*.
-      centred: whether the mean was estimated from data (then the linear law holds with ``N - 1`` for ``N``).
+      centred: whether the mean was estimated from data (the linear law then holds with ``N - 1`` for ``N``).
       max_points: how many points there are in all (training and held out); ``None`` if unlimited.
-      draw: ``(key, num_train, num_held_out) -> Draw``, in the coordinates of the data (not of the directions).
+      draw: ``(key, num_train, num_held_out) -> Draw``, in the coordinates of the data, not of the directions.
     """
 
     name: str
