@@ -1,0 +1,109 @@
+"""Theory against measurement: freeze-out with intervals, deviations from laws, the verdict of a run.
+
+The input is the dataset of :mod:`geomem_jax.results`.  The unit of error is the training set (seed): points
+and directions of equal variance are averaged inside a seed before any error bar.
+"""
+
+from typing import NamedTuple
+
+import xarray as xr
+
+from geomem_jax.freeze_out import (
+    FreezeOut,
+    SizeErrors,
+    format_size,
+    freeze_out_sizes,
+    freeze_out_times,
+    kendall_tau,
+    laws,
+    predicted_sizes,
+    predicted_times,
+    size_errors,
+)
+from geomem_jax.gains import Deviations, DistinctVariances, deviations, distinct_variances, relative_gain
+from geomem_jax.statistics import Bootstrap, critical_t, critical_z, expanded_bootstrap
+from geomem_jax.verdict import POINT, RungVerdict, Verdict, verdict
+
+__all__ = [
+    "Bootstrap",
+    "Deviations",
+    "DistinctVariances",
+    "FreezeOut",
+    "RungVerdict",
+    "SizeErrors",
+    "TableRow",
+    "Verdict",
+    "critical_t",
+    "critical_z",
+    "deviations",
+    "distinct_variances",
+    "expanded_bootstrap",
+    "format_size",
+    "freeze_out_sizes",
+    "freeze_out_table",
+    "freeze_out_times",
+    "kendall_tau",
+    "predicted_sizes",
+    "predicted_times",
+    "relative_gain",
+    "size_errors",
+    "verdict",
+]
+
+
+class TableRow(NamedTuple):
+    """One distinct variance of the freeze-out table; log sizes, censored as in :class:`FreezeOut`.
+
+    Attributes:
+      variance: the variance.
+      multiplicity: how many directions have it.
+      predicted: law to log size.
+      measured: rung to ``(log size, lower, upper)`` at held-out points, from the mean over points.
+      measured_median: the same from the median over points in each training set.
+      grid: smallest and largest dataset size in use.
+    """
+
+    variance: float
+    multiplicity: int
+    predicted: dict[str, float]
+    measured: dict[str, tuple[float, float, float]]
+    measured_median: dict[str, tuple[float, float, float]]
+    grid: tuple[float, float]
+
+
+def freeze_out_table(dataset: xr.Dataset, t: float, *, bootstrap_seed: int = 0) -> list[TableRow]:
+    """Predicted and measured freeze-out sizes at held-out points, one row per distinct variance.
+
+    Args:
+      dataset: a result.
+      t: noise variance, one of the grid.
+      bootstrap_seed: seed of the resampling.
+
+    Returns:
+      Rows in descending variance.
+
+    Raises:
+      InputError: if the noise variance is not in the result, or nothing is measured.
+    """
+    rungs = [str(rung) for rung in dataset["rung"].values]
+    predicted = {law: predicted_sizes(dataset, t, law) for law in laws(dataset)}
+    by_mean, by_median = (
+        {rung: freeze_out_sizes(dataset, rung, POINT, t, statistic, bootstrap_seed=bootstrap_seed) for rung in rungs}
+        for statistic in ("mean", "median")
+    )
+
+    def triple(sizes: FreezeOut, row: int) -> tuple[float, float, float]:
+        return float(sizes.log_value[row]), float(sizes.log_lower[row]), float(sizes.log_upper[row])
+
+    groups = distinct_variances(dataset)
+    return [
+        TableRow(
+            float(groups.variance[row]),
+            int(groups.multiplicity[row]),
+            {law: float(sizes[row]) for law, sizes in predicted.items()},
+            {rung: triple(by_mean[rung], row) for rung in rungs},
+            {rung: triple(by_median[rung], row) for rung in rungs},
+            by_mean[rungs[0]].grid,
+        )
+        for row in range(len(groups.variance))
+    ]

@@ -1,0 +1,6 @@
+"""The ladder of score models, from solvable to real.
+
+Every rung is a denoiser of one point, ``denoise(..., x, t) -> x_hat`` with ``x`` of shape ``(d,)`` and ``t`` a noise
+variance, batched with ``vmap``; its score is ``(denoise - x) / t`` and its gain along a unit vector ``u`` is
+``u . grad(denoise) u``.  A rung whose gains have a closed form offers it beside.
+"""

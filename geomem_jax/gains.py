@@ -1,0 +1,184 @@
+r"""Gains of a result averaged over directions of equal variance, and their deviations from a law.
+
+Directions of equal variance are statistically the same, so their mean is taken within each training set
+before any error bar; the error bar is the spread over training sets (seeds), which share nothing.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from geomem_jax.errors import InputError
+
+Statistic = Literal["mean", "median"]
+
+
+class DistinctVariances(NamedTuple):
+    """The distinct positive variances of a result.
+
+    Attributes:
+      variance: ``(g,)``, descending.
+      multiplicity: ``(g,)``, how many directions share it.
+      weights: ``(d, g)``; ``values @ weights`` averages over the directions of each variance.
+    """
+
+    variance: np.ndarray
+    multiplicity: np.ndarray
+    weights: np.ndarray
+
+
+def distinct_variances(dataset: xr.Dataset) -> DistinctVariances:
+    """Group the directions: variances within a relative 1e-6 are one; rounding of zero is left out."""
+    variances = dataset["variance"].values
+    order = np.argsort(-variances, kind="stable")
+    # An eigenvalue below the rounding of the largest one is a zero (the rule of numpy.linalg.matrix_rank).
+    zero = variances[order[0]] * len(variances) * np.finfo(np.float64).eps
+    groups: list[list[int]] = []
+    for direction in order[variances[order] > zero]:
+        if groups and variances[direction] >= variances[groups[-1][0]] * (1 - 1e-6):
+            groups[-1].append(direction)
+        else:
+            groups.append([direction])
+    weights = np.zeros((len(variances), len(groups)))
+    for column, members in enumerate(groups):
+        weights[members, column] = 1 / len(members)
+    return DistinctVariances(variances @ weights, np.array([len(members) for members in groups], int), weights)
+
+
+def require(dataset: xr.Dataset, dimension: str, label: str) -> None:
+    """Raise :class:`InputError` unless ``label`` is on ``dimension`` of the result."""
+    labels = [str(value) for value in dataset[dimension].values]
+    if label not in labels:
+        raise InputError(f"{dimension} {label!r} is not in this result; choose one of {', '.join(labels)}")
+
+
+def grid_position(dataset: xr.Dataset, dimension: str, value: float) -> int:
+    """Position of a number on the grid, within a relative 1e-6."""
+    grid = dataset[dimension].values
+    position = int(np.argmin(np.abs(grid - value)))
+    if not np.isclose(grid[position], value, rtol=1e-6, atol=0):
+        listed = ", ".join(f"{number:g}" for number in grid)
+        raise InputError(f"{dimension} {value:g} is not in this result; choose one of {listed}")
+    return position
+
+
+def group_means(dataset: xr.Dataset, rung: str, point: str, statistic: Statistic = "mean") -> np.ndarray:
+    """Gains averaged over directions of equal variance: ``(dataset_size, noise_variance, seed, g)``.
+
+    Raises:
+      InputError: if the result has no such rung or point class.
+    """
+    require(dataset, "rung", rung)
+    require(dataset, "point", point)
+    gain = dataset["gain" if statistic == "mean" else "gain_median"].sel(rung=rung, point=point)
+    gain = gain.where(dataset["complete"] == 1).transpose("dataset_size", "noise_variance", "seed", "direction")
+    return gain.values.astype(np.float64) @ distinct_variances(dataset).weights
+
+
+def relative_gain(dataset: xr.Dataset, rung: str, point: str, statistic: Statistic = "mean") -> xr.DataArray:
+    r"""Relative gain :math:`\rho = g / g^{\rm ref}` per training set and distinct variance.
+
+    Args:
+      dataset: a result (:mod:`geomem_jax.results`).
+      rung: the score model.
+      point: where the gain is measured: ``"train"``, ``"held_out"`` or ``"origin"``.
+      statistic: ``"mean"`` or ``"median"`` over the points of one training set.
+
+    Returns:
+      Dimensions ``dataset_size``, ``noise_variance``, ``seed``, ``distinct_variance``; nan where not
+      complete.
+
+    Raises:
+      InputError: if the result has no such rung or point class.
+    """
+    groups = distinct_variances(dataset)
+    reference = dataset["reference_gain"].values.astype(np.float64) @ groups.weights
+    rho = group_means(dataset, rung, point, statistic) / reference[None, :, None, :]
+    return xr.DataArray(
+        rho,
+        dims=("dataset_size", "noise_variance", "seed", "distinct_variance"),
+        coords={
+            "dataset_size": dataset["dataset_size"].values,
+            "noise_variance": dataset["noise_variance"].values,
+            "seed": dataset["seed"].values,
+            "distinct_variance": groups.variance,
+            "multiplicity": ("distinct_variance", groups.multiplicity),
+        },
+        name="relative_gain",
+    )
+
+
+class Deviations(NamedTuple):
+    """Gains against a law in every cell ``(k, j, g)``: dataset size, noise variance, distinct variance.
+
+    Attributes:
+      dataset_size: ``(k,)``.
+      noise_variance: ``(j,)``.
+      variance: ``(g,)`` distinct variances, descending.
+      measured: mean gain over directions of equal variance and complete seeds; nan where there is none or
+        one is not finite.
+      predicted: the law's gain.
+      relative: ``measured / predicted - 1``; nan where the law predicts 0.
+      sem: standard error of ``measured`` over seeds (``ddof = 1``); nan below two seeds.
+      t_score: deviation over its error; nan below two seeds.
+      degrees: degrees of freedom, complete seeds less one.
+    """
+
+    dataset_size: np.ndarray
+    noise_variance: np.ndarray
+    variance: np.ndarray
+    measured: np.ndarray
+    predicted: np.ndarray
+    relative: np.ndarray
+    sem: np.ndarray
+    t_score: np.ndarray
+    degrees: np.ndarray
+
+
+def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviations:
+    r"""Compare measured gains with the predictions stored beside them, in error bars over training sets.
+
+    .. math:: T = \frac{\bar g - g^{\rm law}}{\sqrt{s^2 / S + (\epsilon_{32}\, g^{\rm law})^2}}
+
+    with the mean and the variance ``s^2`` over the ``S`` complete seeds of a dataset size.  The second term
+    is the rounding of the float32 numbers of a result; it matters only where all seeds agree to the last
+    digit.
+
+    Args:
+      dataset: a result.
+      rung: the score model.
+      point: point class.
+      law: whose ``predicted_gain``.
+
+    Returns:
+      :class:`Deviations`, arrays of shape ``(dataset_size, noise_variance, g)``.
+
+    Raises:
+      InputError: if the result has no such rung, point class or law.
+    """
+    require(dataset, "law", law)
+    groups = distinct_variances(dataset)
+    gains = group_means(dataset, rung, point)
+    predicted = dataset["predicted_gain"].sel(law=law).transpose("dataset_size", "noise_variance", "direction")
+    predicted = predicted.values.astype(np.float64) @ groups.weights
+    seeds = np.broadcast_to((dataset["complete"].values == 1).sum(axis=1)[:, None, None], predicted.shape)
+    counts, freedom = np.where(seeds > 0, seeds, np.nan), np.where(seeds > 1, seeds - 1, np.nan)
+    # Only what is incomplete is left out: a gain that is not finite must show.
+    done = (dataset["complete"].values == 1)[:, None, :, None]
+    measured = np.sum(gains, axis=2, where=done) / counts
+    sem = np.sqrt(np.sum((gains - measured[:, :, None]) ** 2, axis=2, where=done) / freedom / counts)
+    rounding = np.finfo(np.float32).eps * np.abs(predicted)
+    divisor = np.where(predicted == 0, np.nan, predicted)
+    error = np.hypot(sem, rounding)
+    return Deviations(
+        dataset["dataset_size"].values,
+        dataset["noise_variance"].values,
+        groups.variance,
+        measured,
+        predicted,
+        (measured - predicted) / divisor,
+        sem,
+        (measured - predicted) / np.where(error == 0, np.nan, error),
+        seeds - 1,
+    )

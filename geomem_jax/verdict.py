@@ -1,0 +1,274 @@
+r"""Do theory and measurement agree, and how large a deviation could this run have seen?
+
+Each rung is held against the law of its own name at held-out points, in every cell (dataset size, noise
+variance, distinct variance) with at least two seeds.
+
+* The population law is exact: its largest deviation is compared with float32 rounding.
+* The linear and empirical laws hold as the number of directions grows.  Every cell gets a two-sided Student
+  test over seeds; the cells of all rungs share the family-wise error rate ``ALPHA`` (Bonferroni).  A
+  rejection at finite size is therefore a measured finite-size deviation, not a refutation, and is reported
+  with its size.
+* No rejection means little by itself.  The *detectable* deviation, which a cell's test would have found with
+  probability ``POWER``, says how much; above ``LOW_POWER`` (median over cells) the outcome is *undecided*.
+
+Scope.  The tests trust the spread over seeds.  Deep in the frozen phase the mean gain is carried by rare
+points; where no seed holds one, spread and mean are both too small and a rejection may be a lack of points.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+import theory
+from geomem_jax.freeze_out import SizeErrors, best_resolved, format_size, laws, size_errors
+from geomem_jax.gains import Deviations, deviations
+from geomem_jax.statistics import MIN_SEEDS, Bootstrap, critical_t, detectable_shift
+
+ALPHA = 0.05
+POWER = 0.9
+LOW_POWER = 0.5
+POINT = "held_out"
+
+
+class RungVerdict(NamedTuple):
+    """One rung against the law of the same name.
+
+    Attributes:
+      rung: name of the rung and of its law.
+      outcome: ``"agrees"``, ``"deviates"`` or ``"undecided"`` (too little power, or nothing measured).
+      exact: whether the law is exact; then only ``max_deviation`` and ``rounding`` decide.
+      max_deviation: largest absolute deviation of a gain.
+      rounding: what float32 rounding explains, for an exact law.
+      not_finite: measured cells whose gain is nan or infinite; they are left out.
+      cells: how many cells were tested.
+      rejected: fraction of them that deviate significantly.
+      median_relative: median absolute relative deviation of those; nan without any.
+      largest_relative: the largest of those, signed.
+      largest_at: its variance, dataset size and noise variance.
+      detectable: relative deviation found with probability ``POWER``, median over cells.
+      sizes: freeze-out sizes against the law.
+    """
+
+    rung: str
+    outcome: Literal["agrees", "deviates", "undecided"]
+    exact: bool
+    max_deviation: float
+    rounding: float
+    not_finite: int
+    cells: int
+    rejected: float
+    median_relative: float
+    largest_relative: float
+    largest_at: tuple[float, int, float]
+    detectable: float
+    sizes: SizeErrors
+
+
+class Verdict(NamedTuple):
+    """The outcome of a run.
+
+    Attributes:
+      sentence: the outcome in plain English.
+      rungs: one verdict per rung whose law is in the result.
+      num_seeds: training sets at the best-measured dataset size.
+      measured: how many (dataset size, seed) pairs are measured.
+      planned: how many there are.
+      noise_variance: where freeze-out sizes and orders are compared: the grid of sizes can tell them best there.
+    """
+
+    sentence: str
+    rungs: tuple[RungVerdict, ...]
+    num_seeds: int
+    measured: int
+    planned: int
+    noise_variance: float
+
+
+def _testable(cells: Deviations) -> np.ndarray:
+    return np.isfinite(cells.t_score) & np.isfinite(cells.relative)
+
+
+def _judge(rung: str, cells: Deviations, comparisons: int, sizes: SizeErrors, num_directions: int) -> RungVerdict:
+    """Test one rung; ``comparisons`` counts the cells of all asymptotic rungs."""
+    exact = theory.SCOPES[rung].exact
+    distance = np.abs(cells.measured - cells.predicted)
+    finite = np.isfinite(distance)
+    max_deviation = float(np.max(distance, where=finite, initial=0.0))
+    # A gain is at best a sum of d rounded products of order one; rounding adds up like a random walk.
+    rounding = float(8 * np.sqrt(num_directions) * np.finfo(np.float32).eps)
+    tested = _testable(cells)
+    relative, degrees = cells.relative[tested], cells.degrees[tested]
+    significant = np.abs(cells.t_score[tested]) > critical_t(ALPHA, max(comparisons, 1), degrees)
+    rejected, detectable, median, largest, at = 0.0, np.nan, np.nan, np.nan, (np.nan, 0, np.nan)
+    if tested.any():
+        rejected = float(significant.mean())
+        # The median over cells of an estimated spread is low by the median of chi over its root degrees.
+        sem = cells.sem[tested] / np.sqrt(stats.chi2.median(degrees) / degrees)
+        shift = detectable_shift(ALPHA, max(comparisons, 1), degrees, POWER)
+        detectable = float(np.median(shift * sem / np.abs(cells.predicted[tested])))
+    if significant.any():
+        median = float(np.median(np.abs(relative[significant])))
+        worst = np.flatnonzero(significant)[np.argmax(np.abs(relative[significant]))]
+        size, noise, group = np.argwhere(tested)[worst]
+        largest = float(relative[worst])
+        at = (float(cells.variance[group]), int(cells.dataset_size[size]), float(cells.noise_variance[noise]))
+    outcome: Literal["agrees", "deviates", "undecided"]
+    if exact and finite.any():
+        outcome = "agrees" if max_deviation <= rounding else "deviates"
+    elif significant.any():
+        outcome = "deviates"
+    else:
+        outcome = "agrees" if detectable <= LOW_POWER else "undecided"
+    return RungVerdict(
+        rung,
+        outcome,
+        exact,
+        max_deviation,
+        rounding,
+        int(np.sum(~finite & (cells.degrees >= 0))),
+        int(tested.sum()),
+        rejected,
+        median,
+        largest,
+        at,
+        detectable,
+        sizes,
+    )
+
+
+def verdict(dataset: xr.Dataset, *, bootstrap_seed: int = 0) -> Verdict:
+    """Say whether theory and measurement agree, and how large a deviation this run could have detected.
+
+    Args:
+      dataset: a result, possibly incomplete.
+      bootstrap_seed: seed of the resampling.
+
+    Returns:
+      A :class:`Verdict`; its ``sentence`` says no more than the run supports.
+    """
+    complete = dataset["complete"].values == 1
+    names = [rung for rung in laws(dataset) if rung in dataset["rung"].values]
+    num_seeds, measured, planned = int(complete.sum(axis=1).max()), int(complete.sum()), complete.size
+    if not measured or not names:
+        sentence = "Nothing is measured yet." if not measured else "No rung of this run has a law of its own."
+        return Verdict(sentence, (), num_seeds, measured, planned, float("nan"))
+    asymptotic = [rung for rung in names if not theory.SCOPES[rung].exact]
+    t = best_resolved(dataset, asymptotic)
+    cells = {rung: deviations(dataset, rung, POINT, rung) for rung in names}
+    comparisons = sum(int(_testable(cells[rung]).sum()) for rung in asymptotic)
+    rungs = tuple(
+        _judge(
+            rung,
+            cells[rung],
+            comparisons,
+            size_errors(dataset, rung, POINT, t, bootstrap_seed=bootstrap_seed),
+            dataset.sizes["direction"],
+        )
+        for rung in names
+    )
+    found = Verdict("", rungs, num_seeds, measured, planned, t)
+    return found._replace(sentence=describe(found, bool(dataset.attrs["gaussian_relative"])))
+
+
+def _percent(fraction: float) -> str:
+    if fraction > 10:
+        return "more than 1000 %"
+    return f"{100 * fraction:.2g} %" if fraction < 0.995 else f"{100 * fraction:.0f} %"
+
+
+def _join(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _order_outcome(tau: Bootstrap) -> str:
+    """Say of an order as much as the interval of its tau allows."""
+    if np.isnan(tau.estimate):
+        return "cannot be compared, too few sizes lie on the grid"
+    if tau.upper < 0:
+        return "is reversed"
+    if not tau.lower > 0:
+        return "is undecided"
+    return "agrees" if tau.estimate == 1 else "agrees in part"
+
+
+def _worst_factor(sizes: SizeErrors) -> str:
+    """Largest factor between measured and predicted size; a bound where the grid hides the measured one."""
+    low, high = np.log(sizes.measured.grid)
+    value, predicted = sizes.measured.log_value, sizes.predicted
+    contradicted = ((value > high) & (predicted < high)) | ((value < low) & (predicted > low))
+    known = np.isfinite(value) | contradicted
+    if not known.any():
+        return ""
+    distance = np.where(known, np.abs(np.clip(value, low, high) - predicted), -np.inf)
+    worst = np.argmax(distance)
+    return ("more than " if contradicted[worst] else "") + format_size(float(distance[worst]))
+
+
+def _freezing(rungs: list[RungVerdict], t: float) -> str:
+    """Order and sizes of freezing at noise variance ``t``; rungs of the same outcome share a clause."""
+    outcomes: dict[str, list[str]] = {}
+    for rung in rungs:
+        tau = rung.sizes.tau
+        interval = "" if np.isnan(tau.estimate) else f": tau = {tau.estimate:.2f} [{tau.lower:.2f}, {tau.upper:.2f}]"
+        outcomes.setdefault(_order_outcome(tau), []).append(rung.rung + interval)
+    clauses = [f"the order of freezing {outcome} ({', '.join(names)})" for outcome, names in outcomes.items()]
+    factors = [f"{factor} ({rung.rung})" for rung in rungs if (factor := _worst_factor(rung.sizes))]
+    if factors:
+        clauses.append(f"the freeze-out size farthest from the law is off by a factor of {_join(factors)}")
+    return f"At t = {t:.3g} {'; '.join(clauses)}."
+
+
+def _clause(rung: RungVerdict, limit: str) -> str:
+    """What there is to say about a law that does not simply agree."""
+    if rung.outcome == "undecided":
+        return f"the {rung.rung} law is indistinguishable from the measurement, but this run has too little power"
+    if rung.exact:
+        return (
+            f"the {rung.rung} law, which is exact, is off by {rung.max_deviation:.1e}, more than rounding "
+            f"explains ({rung.rounding:.0e}): a fault of the program, not physics"
+        )
+    variance, size, noise = rung.largest_at
+    return (
+        f"the {rung.rung} law, exact only {limit}, deviates significantly in {_percent(rung.rejected)} of "
+        f"the cells, there by {_percent(rung.median_relative)} (median) and up to "
+        f"{_percent(abs(rung.largest_relative))} (at variance {variance:.3g}, N = {size}, t = {noise:.3g})"
+    )
+
+
+def describe(found: Verdict, gaussian_relative: bool) -> str:
+    """Put a verdict into words: what agrees, what deviates and by how much, and what could have been seen."""
+    limit = "for Gaussian data " if gaussian_relative else ""
+    limit += "as the number of directions grows"
+    testable = [rung for rung in found.rungs if rung.exact or rung.cells]
+    untested = [rung.rung for rung in found.rungs if not (rung.exact or rung.cells)]
+    agreeing = [rung.rung for rung in testable if rung.outcome == "agrees"]
+    clauses = []
+    if agreeing:
+        verb = "laws agree" if len(agreeing) > 1 else "law agrees"
+        clauses.append(f"the {_join(agreeing)} {verb} with the measurement")
+    clauses += [_clause(rung, limit) for rung in testable if rung.outcome != "agrees"]
+    parts = []
+    if found.measured < found.planned:
+        parts.append(f"Partial run, {found.measured} of {found.planned} training sets measured.")
+    for rung in found.rungs:
+        if rung.not_finite:
+            parts.append(f"{rung.not_finite} measured gains of the {rung.rung} rung are not finite and are left out.")
+    if clauses:
+        parts.append("At held-out points " + "; ".join(clauses) + ".")
+    if untested:
+        parts.append(
+            f"Seeds are too few ({found.num_seeds}) for an error bar, so that the {_join(untested)} "
+            f"law{'s are' if len(untested) > 1 else ' is'} not tested: run at least {MIN_SEEDS} seeds."
+        )
+    tested = [rung for rung in testable if not rung.exact]
+    if tested:
+        parts.append(_freezing(tested, found.noise_variance))
+        power = _join([f"{_percent(rung.detectable)} ({rung.rung})" for rung in tested])
+        parts.append(
+            f"This run could have detected a deviation of {power} in a gain (median cell, power {100 * POWER:g} %)."
+        )
+        if found.num_seeds < MIN_SEEDS:
+            parts.append(f"With {found.num_seeds} seeds (fewer than {MIN_SEEDS}) intervals are too narrow.")
+    return " ".join(parts)

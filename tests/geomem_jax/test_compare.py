@@ -1,0 +1,329 @@
+"""Freeze-out sizes and times with intervals, deviations and the table, on results whose truth is known."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import theory
+from geomem_jax import compare, freeze_out, results, statistics
+from geomem_jax.errors import InputError
+
+SIZES = [2, 4, 8, 16, 32, 64]
+TIMES = [0.1, 0.4]
+LADDER = [1.0, 1.0, 0.25, 0.25, 0.0]
+
+
+def blank(variances=LADDER, sizes=SIZES, times=TIMES, num_seeds=4, **attributes):
+    """A complete result with the Wiener gain as reference and prediction; nothing is measured."""
+    dataset = results.empty(
+        rungs=["population", "linear", "empirical"],
+        laws=["population", "linear", "empirical"],
+        dataset_sizes=sizes,
+        noise_variances=times,
+        seeds=range(num_seeds),
+        variances=np.array(variances),
+        attributes={"gaussian_relative": 0, "centred": 0, **attributes},
+    )
+    reference = np.array(variances) / (np.array(variances) + np.array(times)[:, None])
+    dataset["reference_gain"][:] = reference
+    dataset["predicted_gain"][:] = reference
+    dataset["complete"][:] = 1
+    return dataset
+
+
+def with_relative_gain(dataset, rho, rung="empirical", variable="gain"):
+    """Fill one rung at held-out points with ``rho``, broadcast to (size, noise, seed, direction)."""
+    at = {"rung": rung, "point": "held_out"}
+    shape = dataset[variable].loc[at].shape
+    dataset[variable].loc[at] = np.broadcast_to(rho, shape) * dataset["reference_gain"].values[:, None, :]
+    return dataset
+
+
+def along_size(values):
+    return np.asarray(values, float)[:, None, None, None]
+
+
+def test_equal_variances_are_one_and_zero_is_none():
+    dataset = blank([0.0, 1.0, 0.25 * (1 + 5e-7), 1.0, 0.25, 1e-17, 0.25 * (1 + 1e-5)])
+    groups = compare.distinct_variances(dataset)
+    np.testing.assert_allclose(groups.variance, [1, 0.25 * (1 + 1e-5), 0.25], rtol=1e-6)
+    np.testing.assert_array_equal(groups.multiplicity, [2, 1, 2])
+    np.testing.assert_allclose(np.arange(7) @ groups.weights, [2, 6, 3])
+
+
+def test_relative_gain_averages_equal_variances_and_hides_what_is_incomplete():
+    dataset = with_relative_gain(blank(), np.array([0.2, 0.4, 0.6, 1.0, 9.0]))
+    dataset["complete"][5, 3] = 0
+    rho = compare.relative_gain(dataset, "empirical", "held_out")
+    assert rho.dims == ("dataset_size", "noise_variance", "seed", "distinct_variance")
+    np.testing.assert_allclose(rho.values[0, 1, 2], [0.3, 0.8], rtol=1e-6)
+    assert np.isnan(rho.sel(dataset_size=64, seed=3)).all()
+    assert np.isnan(rho).sum() == len(TIMES) * 2
+
+
+@pytest.mark.parametrize(
+    ("rho", "crossing"),
+    [
+        ([0.1, 0.4, 0.6, 0.9], 1.5),
+        ([0.1, 0.5, 0.6, 0.9], 1.0),  # frozen means below one half
+        ([0.6, 0.7, 0.8, 0.9], -np.inf),
+        ([0.1, 0.2, 0.3, 0.4], np.inf),
+        ([0.1, 0.6, 0.2, 0.7], 2.6),  # several crossings: free *above* N*, so the largest
+        ([0.6, 0.2, 0.4, 0.9], 2.2),
+        ([0.1, 0.6, 0.9, 0.4], np.inf),  # frozen again at the end: N* is beyond the grid
+        ([0.9, 0.1, 0.9, 0.9], 1.5),
+        ([0.1, np.nan, 0.9, 0.9], np.nan),
+    ],
+)
+def test_the_largest_crossing(rho, crossing):
+    found = freeze_out.largest_crossing(np.arange(4.0), np.array([rho, rho]))
+    np.testing.assert_allclose(found, [crossing, crossing])
+
+
+@pytest.mark.parametrize(("rho", "crossing"), [(0.4, np.inf), (0.5, -np.inf)])
+def test_a_grid_of_one_number_only_censors(rho, crossing):
+    assert freeze_out.largest_crossing(np.array([3.0]), np.array([rho])) == crossing
+
+
+def test_sizes_come_from_the_mean_over_seeds():
+    offsets = np.array([-0.2, 0.0, 0.0, 0.2])[:, None]
+    dataset = with_relative_gain(blank(), along_size([0.1, 0.2, 0.3, 0.4, 0.6, 0.7]) + offsets)
+    found = compare.freeze_out_sizes(dataset, "empirical", "held_out", 0.4)
+    np.testing.assert_allclose(found.log_value, np.log(np.sqrt(16 * 32)), rtol=1e-6)
+    np.testing.assert_array_less(found.log_lower, found.log_value)
+    np.testing.assert_array_less(found.log_value, found.log_upper)
+    assert (found.grid, found.num_seeds, list(found.multiplicity)) == ((2.0, 64.0), 4, [2, 2])
+
+
+def test_mean_and_median_are_different_definitions():
+    dataset = with_relative_gain(blank(), along_size([0.1, 0.4, 0.6, 0.9, 1, 1]))
+    with_relative_gain(dataset, along_size([0, 0, 0, 0.4, 0.6, 1]), variable="gain_median")
+    by_mean = compare.freeze_out_sizes(dataset, "empirical", "held_out", 0.1)
+    by_median = compare.freeze_out_sizes(dataset, "empirical", "held_out", 0.1, "median")
+    np.testing.assert_allclose(np.exp(by_mean.log_value), np.sqrt(4 * 8), rtol=1e-6)
+    np.testing.assert_allclose(np.exp(by_median.log_value), np.sqrt(16 * 32), rtol=1e-6)
+
+
+def test_replicates_outside_the_grid_open_the_interval():
+    spread = np.array([-0.3, -0.1, 0.1, 0.3])[:, None]
+    rising = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.55])
+    found = compare.freeze_out_sizes(
+        with_relative_gain(blank(), along_size(rising) + spread), "empirical", "held_out", 0.1
+    )
+    assert np.isfinite(found.log_value).all()
+    assert (found.log_upper == np.inf).all()
+    assert np.isfinite(found.log_lower).all()
+    found = compare.freeze_out_sizes(
+        with_relative_gain(blank(), along_size(1 - rising[::-1]) + spread), "empirical", "held_out", 0.1
+    )
+    assert (found.log_lower == -np.inf).all()
+    assert np.isfinite(found.log_upper).all()
+
+
+@pytest.mark.parametrize("by", ["seed", "dataset_size"])
+def test_an_interrupted_run_uses_what_is_complete(by):
+    dataset = with_relative_gain(blank(), along_size([0.1, 0.2, 0.3, 0.4, 0.6, 0.7]))
+    if by == "seed":  # the third seed was being measured
+        dataset["complete"][2:, 2] = 0
+        dataset["complete"][:, 3] = 0
+    else:  # the last size was being measured
+        dataset["complete"][5, 1:] = 0
+    for variable in ("gain", "gain_median"):  # unmeasured numbers must not matter
+        dataset[variable] = dataset[variable].where(dataset["complete"] == 1, 77.0)
+    found = compare.freeze_out_sizes(dataset, "empirical", "held_out", 0.1)
+    assert (found.num_seeds, found.grid) == ((2, (2, 64)) if by == "seed" else (4, (2, 32)))
+    np.testing.assert_allclose(np.exp(found.log_value), np.sqrt(16 * 32), rtol=1e-6)
+
+
+def test_times_are_the_largest_crossing_in_log_t_whatever_the_order_of_the_grid():
+    times = [1.6, 0.1, 6.4, 0.4]
+    rho = np.array([0.2, 0.9, 0.8, 0.6])[None, :, None, None]  # ascending: 0.9, 0.6, 0.2, 0.8
+    found = compare.freeze_out_times(with_relative_gain(blank(times=times), rho), "empirical", "held_out", 8)
+    np.testing.assert_allclose(found.log_value, np.log(1.6) + 0.5 * np.log(4), rtol=1e-6)
+    assert found.grid == (0.1, 6.4)
+    for value, censored in [(0.4, np.inf), (0.9, -np.inf)]:
+        dataset = with_relative_gain(blank(times=times), value)
+        assert (compare.freeze_out_times(dataset, "empirical", "held_out", 8).log_value == censored).all()
+
+
+def test_sizes_are_compared_where_the_grid_can_tell_their_order(monkeypatch):
+    predicted = {0.1: [10.0, 10.5], 0.4: [10.0, 30.0], 1.6: [70.0, 700.0]}  # too close, resolved, off the grid
+    monkeypatch.setattr(theory, "freeze_out_sizes", lambda variances, t, law: np.repeat(np.log(predicted[t]), [2, 3]))
+    dataset = blank(times=list(predicted))
+    assert freeze_out.best_resolved(dataset, ["empirical"]) == 0.4
+    predicted[1.6] = [7.0, 700.0]
+    predicted[0.4] = [1.0, 0.1]
+    assert freeze_out.best_resolved(dataset, ["empirical"]) == 1.6
+
+
+def test_what_is_not_in_the_result_is_an_input_error():
+    dataset = with_relative_gain(blank(), 1.0)
+    with pytest.raises(InputError, match=r"^rung 'u-net' is not .* population, linear, empirical$"):
+        compare.relative_gain(dataset, "u-net", "held_out")
+    with pytest.raises(InputError, match=r"^point 'nowhere' .* train, held_out, origin$"):
+        compare.relative_gain(dataset, "linear", "nowhere")
+    with pytest.raises(InputError, match=r"^law 'planted' is not"):
+        compare.deviations(dataset, "linear", "held_out", "planted")
+    with pytest.raises(InputError, match=r"^noise_variance 0.2 is not .* 0.1, 0.4$"):
+        compare.freeze_out_sizes(dataset, "linear", "held_out", 0.2)
+    with pytest.raises(InputError, match=r"^dataset_size 5 is not"):
+        compare.freeze_out_times(dataset, "linear", "held_out", 5)
+    dataset["complete"][:] = 0
+    with pytest.raises(InputError, match="no training set of this result is measured"):
+        compare.freeze_out_sizes(dataset, "linear", "held_out", 0.1)
+    with pytest.raises(InputError, match="no training set of size 8 is measured"):
+        compare.freeze_out_times(dataset, "linear", "held_out", 8)
+
+
+def covered(num_seeds, num_directions=800):
+    """Fraction of intervals of log N* that hold the truth: one independent experiment per direction."""
+    rng = np.random.default_rng(num_seeds)
+    sizes = np.unique(np.round(2 ** np.arange(3, 10.1, 0.5)).astype(int))
+    dataset = blank(np.geomspace(1, 1e-2, num_directions), sizes, [0.1], num_seeds)
+    truth = rng.uniform(np.log(32), np.log(256), num_directions)
+    curve = 1 / (1 + np.exp(truth - np.log(sizes)[:, None]))
+    # A shift per seed, as training sets are nested in size, and independent noise per size.
+    shift = 0.04 * rng.standard_normal((num_seeds, num_directions))
+    noise = 0.02 * rng.standard_normal((len(sizes), num_seeds, num_directions))
+    rho = curve[:, None, None, :] + shift[None, None] + noise[:, None]
+    found = compare.freeze_out_sizes(with_relative_gain(dataset, rho), "empirical", "held_out", 0.1)
+    return np.mean((found.log_lower <= truth) & (truth <= found.log_upper))
+
+
+# Two coverages and their control; correct code fails with probability 1e-3.  Binomial error of 800 experiments.
+COVERAGE_ERROR = statistics.critical_z(1e-3, 3) * np.sqrt(0.95 * 0.05 / 800)
+
+
+@pytest.mark.parametrize("num_seeds", [8, 16])
+def test_intervals_of_sizes_cover_the_truth_as_often_as_they_say(num_seeds):
+    assert abs(covered(num_seeds) - 0.95) < COVERAGE_ERROR
+
+
+def test_the_plain_percentile_interval_does_not(monkeypatch):
+    monkeypatch.setattr(statistics, "expanded_percentile", lambda num_seeds, confidence: (1 - confidence) / 2)
+    assert covered(8) < 0.95 - COVERAGE_ERROR
+
+
+def test_predictions_are_those_of_theory_per_distinct_variance():
+    dataset = blank()
+    first = np.array([0, 2])
+    for law in ("population", "linear", "empirical"):
+        expected = theory.freeze_out_sizes(np.array(LADDER), 0.1, law)[first]
+        np.testing.assert_allclose(compare.predicted_sizes(dataset, 0.1, law), expected, rtol=1e-6)
+    assert (compare.predicted_times(dataset, 8, "population") == -np.inf).all()  # never frozen
+
+
+def test_centred_data_lose_one_point_under_the_linear_law_only(monkeypatch):
+    # A stand-in that compiles in no time: what matters is the size it is asked for.
+    monkeypatch.setattr(theory, "freeze_out_times", lambda variances, n, law: variances / n)
+    plain, centred = blank(), blank(centred=1)
+    sizes = [np.exp(compare.predicted_sizes(dataset, 0.1, "linear")) for dataset in (plain, centred)]
+    np.testing.assert_allclose(sizes[1], sizes[0] + 1, rtol=1e-6)
+    np.testing.assert_array_equal(
+        compare.predicted_sizes(centred, 0.1, "empirical"), compare.predicted_sizes(plain, 0.1, "empirical")
+    )
+    for dataset, law, size in [(plain, "linear", 9), (centred, "linear", 8), (centred, "empirical", 9)]:
+        expected = np.log(np.array([1.0, 0.25]) / size)
+        np.testing.assert_allclose(compare.predicted_times(dataset, 9, law), expected)
+    assert (compare.predicted_times(centred, 1, "linear") == np.inf).all()
+
+
+def test_tau_of_a_reversed_order_with_its_interval():
+    dataset = blank([1.0, 0.5, 0.25, 0.125], num_seeds=8)
+    position = np.log(SIZES)[:, None] - np.log([40, 20, 10, 5])
+    noise = 0.02 * np.random.default_rng(0).standard_normal((8, 4))
+    with_relative_gain(dataset, 1 / (1 + np.exp(-position))[:, None, None, :] + noise)
+    measured = compare.freeze_out_sizes(dataset, "empirical", "held_out", 0.1)
+    predicted = compare.predicted_sizes(dataset, 0.1, "empirical")  # fine detail freezes first
+    tau = compare.kendall_tau(measured, predicted)
+    assert (tau.estimate, tau.lower, tau.upper) == (-1, -1, -1)
+    tau = compare.kendall_tau(measured, -predicted)
+    assert (tau.estimate, tau.lower, tau.upper) == (1, 1, 1)
+    assert np.isnan(compare.kendall_tau(measured, np.full(4, -np.inf))[:3]).all()
+
+
+def test_an_order_hidden_by_noise_has_a_wide_tau():
+    dataset = blank([1.0, 0.5, 0.25, 0.125], num_seeds=8)
+    position = np.log(SIZES)[:, None] - np.log([16, 16.1, 16.2, 16.3])
+    noise = 0.1 * np.random.default_rng(0).standard_normal((8, 4))
+    with_relative_gain(dataset, (1 / (1 + np.exp(-position)))[:, None, None, :] + noise)
+    measured = compare.freeze_out_sizes(dataset, "empirical", "held_out", 0.1)
+    tau = compare.kendall_tau(measured, np.arange(4.0))
+    assert tau.lower < 0 < tau.upper
+
+
+def false_alarms(threshold_of, num_runs=400):
+    """Fraction of runs of 40 cells (one run per noise variance) with any cell beyond the threshold."""
+    rng = np.random.default_rng(0)
+    dataset = blank([1.0, 1.0, 0.5, 0.25, 0.125, 0.0], range(1, 11), np.geomspace(0.1, 1, num_runs), 8)
+    noise = 0.03 * rng.standard_normal((10, num_runs, 8, 6))
+    found = compare.deviations(with_relative_gain(dataset, 1 + noise), "empirical", "held_out", "population")
+    assert found.t_score.shape == (10, num_runs, 4)
+    assert (found.degrees == 7).all()
+    return np.mean((np.abs(found.t_score) > threshold_of(40, found.degrees)).any(axis=(0, 2))), found.t_score
+
+
+def test_a_true_law_is_rejected_as_rarely_as_promised():
+    rate, scores = false_alarms(lambda cells, degrees: compare.critical_t(0.05, cells, degrees))
+    expected = 1 - (1 - 0.05 / 40) ** 40  # independent cells
+    error = statistics.critical_z(1e-3, 2) * np.sqrt(expected * (1 - expected) / 400)
+    assert abs(rate - expected) < error
+    assert stats.kstest(scores.ravel(), stats.t(7).cdf).pvalue > 1e-3
+    assert stats.kstest(scores.ravel(), stats.norm.cdf).pvalue < 1e-3  # the comparison can tell the two apart
+    normal, _ = false_alarms(lambda cells, _: compare.critical_z(0.05, cells))
+    assert normal > expected + error  # the normal threshold cries wolf with 8 seeds
+
+
+def test_deviations_of_incomplete_cells_are_nan_and_of_identical_seeds_finite():
+    dataset = with_relative_gain(blank(), 1.1)
+    dataset["complete"][0] = 0
+    dataset["complete"][1, 1:] = 0
+    found = compare.deviations(dataset, "empirical", "held_out", "population")
+    assert np.isnan(found.measured[0]).all()
+    assert np.isnan(found.t_score[:2]).all()
+    np.testing.assert_allclose(found.relative[1:], 0.1, rtol=1e-5)
+    assert np.isfinite(found.t_score[2:]).all()
+    np.testing.assert_array_equal(found.degrees[:, 0, 0], [-1, 0, 3, 3, 3, 3])
+    dataset["predicted_gain"][:] = 0
+    dataset["gain"][:] = 0
+    found = compare.deviations(dataset, "empirical", "held_out", "population")
+    assert np.isnan(found.t_score).all()  # nothing to compare: 0 predicted, 0 measured
+
+
+def test_the_table_holds_predictions_and_both_definitions():
+    dataset = blank()
+    for rung, scale in [("population", 9.0), ("linear", 1.0), ("empirical", 0.1)]:
+        for variable in ("gain", "gain_median"):
+            rho = along_size([0.1, 0.4, 0.6, 0.9, 1, 1]) * scale
+            with_relative_gain(dataset, rho if variable == "gain" else rho / 2, rung, variable)
+    rows = compare.freeze_out_table(dataset, 0.1)
+    assert [(row.variance, row.multiplicity, row.grid) for row in rows] == [(1, 2, (2, 64)), (0.25, 2, (2, 64))]
+    for position, row in enumerate(rows):
+        assert list(row.predicted) == list(row.measured) == ["population", "linear", "empirical"]
+        assert row.predicted["linear"] == compare.predicted_sizes(dataset, 0.1, "linear")[position]
+        assert row.measured["population"] == (-np.inf,) * 3
+        assert row.measured["empirical"] == (np.inf,) * 3
+        np.testing.assert_allclose(np.exp(row.measured["linear"]), np.sqrt(4 * 8), rtol=1e-6)
+        np.testing.assert_allclose(np.exp(row.measured_median["linear"]), 32, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("log_size", "grid", "text"),
+    [
+        (np.log(2.0), None, "2"),
+        (np.log(212.4), None, "212"),
+        (np.log(999.7), None, "1.0e3"),
+        (np.log(1712.0), (2, 16384), "1.7e3"),
+        (-np.inf, (2, 16384), "< 2"),
+        (np.inf, (2, 16384), "> 16384"),
+        (np.inf, (2, 12345678), "> 12345678"),
+        (-np.inf, None, "< 1"),
+        (-0.5, None, "< 1"),
+        (np.inf, None, "inf"),
+        (43.25 * np.log(10), None, "10^43"),
+        (10_000.0, None, "10^4343"),
+        (np.nan, None, "n/a"),
+    ],
+)
+def test_sizes_are_written_for_readers(log_size, grid, text):
+    assert compare.format_size(log_size, grid) == text
