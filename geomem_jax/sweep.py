@@ -1,0 +1,292 @@
+"""The measurement: rungs x dataset sizes x noise variances x training sets x point classes.
+
+For every seed one training set of the largest size is drawn, of which the smaller ones are the first rows, with points
+held out from all of them, and rotated into the directions.  A *cell* is one (seed, dataset size); its numbers depend on
+nothing but the configuration, so cells can be measured in any order and a resumed sweep ends with the same numbers.
+The dataset size and the noise variances are arguments of the compiled programs, never shapes.
+"""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import theory
+from geomem_jax import results
+from geomem_jax.data.source import Source
+from geomem_jax.denoisers import empirical, linear, population
+from geomem_jax.errors import InputError
+
+RUNGS = ("population", "linear", "empirical")
+
+
+class Grid(NamedTuple):
+    """What is measured.
+
+    Attributes:
+      sizes: dataset sizes, ascending.
+      noise_variances: noise variances, ascending.
+      seeds: number of independent training sets.
+      points: points per training set and point class.
+      held_out: held-out points per training set, at most ``points`` of them different.
+      seed: seed of all random numbers.
+    """
+
+    sizes: tuple[int, ...]
+    noise_variances: tuple[float, ...]
+    seeds: int
+    points: int
+    held_out: int
+    seed: int
+
+
+class _Summary(NamedTuple):
+    """Statistics over points of one cell and point class, for every noise variance (leading axis)."""
+
+    gain: jax.Array
+    gain_sem: jax.Array
+    gain_median: jax.Array
+    participation: jax.Array
+    soft_dimension: jax.Array
+
+
+def default_sizes(source: Source, points: int) -> tuple[tuple[int, ...], int]:
+    """Choose dataset sizes (powers of two and the halves between, up to 16384 or the data) and held-out points."""
+    if source.max_points is None:
+        largest, held_out = 16384, points
+    else:
+        held_out = min(points, max(1, source.max_points // 5))
+        largest = source.max_points - held_out
+    ladder = {2**k for k in range(1, 15)} | {3 * 2**k for k in range(5)}
+    return tuple(sorted({size for size in ladder if size <= largest} | {min(largest, 16384)})), held_out
+
+
+def default_noise_variances(variances: np.ndarray, sizes: tuple[int, ...]) -> tuple[float, ...]:
+    """Choose nine noise variances, from a tenth of the smallest condensation time to the largest."""
+    low, high = np.asarray(theory.condensation_time(variances, [max(sizes), max(4, min(sizes))]), np.float64)
+    return tuple(sorted({float(f"{t:.2g}") for t in np.geomspace(low / 10, high, 9)}))
+
+
+def check(source: Source, grid: Grid) -> None:
+    """Refuse a grid that the data cannot fill.
+
+    Raises:
+      InputError: naming the largest size and what is there.
+    """
+    if source.max_points is not None and max(grid.sizes) + grid.held_out > source.max_points:
+        raise InputError(
+            f"dataset size {max(grid.sizes)} with {grid.held_out} held-out points needs more than the "
+            f"{source.max_points} points of {source.name}; give sizes up to {source.max_points - grid.held_out}"
+        )
+
+
+def _commit() -> str:
+    """Commit of the checkout this package runs from, or "unknown"."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        # Only a checkout of this very file counts, not a repository that happens to surround an installation.
+        subprocess.run(
+            ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
+            capture_output=True,
+            check=True,
+            timeout=10,
+        )
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def fingerprint(source: Source) -> str:
+    """Digest of what the directions and variances are, so that a resumed run notices other data."""
+    digest = hashlib.sha256(np.ascontiguousarray(source.variances, np.float64).tobytes())
+    if source.basis is not None:
+        # Rounded: eigenvectors of the same data may differ in the last bits between machines.
+        digest.update(np.round(np.abs(np.asarray(source.basis, np.float64)), 4).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def prepare(source: Source, grid: Grid, configuration: dict[str, object]) -> xr.Dataset:
+    """Build the result in which nothing is measured yet, with the predictions beside.
+
+    Args:
+      source: the data.
+      grid: what to measure.
+      configuration: plain options from which the run can be repeated; stored as JSON.
+    """
+    attributes = {
+        "name": source.name,
+        "configuration": json.dumps(configuration),
+        "gaussian_relative": int(not source.gaussian),
+        "centred": int(source.centred),
+        "points": grid.points,
+        "held_out": grid.held_out,
+        "random_seed": grid.seed,
+        "data_fingerprint": fingerprint(source),
+        "max_points": -1 if source.max_points is None else source.max_points,
+        "device": jax.devices()[0].device_kind,
+        "versions": json.dumps(
+            {"python": platform.python_version()}
+            | {name: importlib.metadata.version(name) for name in ("geomem-jax", "jax", "numpy", "xarray")}
+        ),
+        "commit": _commit(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    dataset = results.empty(
+        rungs=RUNGS,
+        laws=tuple(theory.LAWS),
+        dataset_sizes=grid.sizes,
+        noise_variances=grid.noise_variances,
+        seeds=range(grid.seeds),
+        variances=source.variances,
+        attributes=attributes,
+    )
+    sizes, t = np.asarray(grid.sizes)[:, None], np.asarray(grid.noise_variances)
+    for law in theory.LAWS:
+        n = sizes - 1 if law == "linear" and source.centred else sizes
+        dataset["predicted_gain"].loc[{"law": law}] = np.asarray(theory.gain(source.variances, n, t, law))
+    dataset["reference_gain"][:] = np.asarray(theory.wiener_gain(source.variances, t))
+    return dataset
+
+
+@partial(jax.jit, static_argnames="points")
+def _empirical(
+    key: jax.Array, train: jax.Array, count: jax.Array, clean: jax.Array, t: jax.Array, points: int
+) -> _Summary:
+    """Summarize gains at ``points`` noised copies of the first ``clean`` rows, for every noise variance."""
+    noise = jax.random.normal(key, (points, train.shape[1]), train.dtype)
+
+    def at_one_noise(t: jax.Array) -> _Summary:
+        posterior = empirical.posterior(train, count, clean + jnp.sqrt(t) * noise, t)
+        return _summarize(posterior)
+
+    return jax.lax.map(at_one_noise, t)
+
+
+def _summarize(posterior: empirical.Posterior) -> _Summary:
+    gain = posterior.gain
+    sem = jnp.std(gain, axis=0, ddof=1) / jnp.sqrt(gain.shape[0])
+    return _Summary(
+        jnp.mean(gain, axis=0),
+        sem,
+        jnp.median(gain, axis=0),
+        jnp.mean(posterior.participation),
+        jnp.mean(jnp.sum(gain, axis=-1)),
+    )
+
+
+@jax.jit
+def _empirical_at_origin(train: jax.Array, count: jax.Array, t: jax.Array) -> _Summary:
+    """The same at the origin: one point, so no spread over points."""
+
+    def at_one_noise(t: jax.Array) -> _Summary:
+        posterior = empirical.posterior(train, count, jnp.zeros((1, train.shape[1]), train.dtype), t)
+        return _summarize(posterior)._replace(gain_sem=jnp.full(train.shape[1], jnp.nan, train.dtype))
+
+    return jax.lax.map(at_one_noise, t)
+
+
+def _cycled(array: jax.Array, count: int, points: int) -> jax.Array:
+    return jnp.take(array, jnp.arange(points) % count, axis=0)
+
+
+class _TrainingSet(NamedTuple):
+    """One seed's data in direction coordinates, and the keys of its noise."""
+
+    train: jax.Array
+    held_out: jax.Array
+    train_key: jax.Array
+    held_out_key: jax.Array
+
+
+def _draw(source: Source, grid: Grid, seed: int) -> _TrainingSet:
+    data_key, train_key, held_out_key = jax.random.split(jax.random.fold_in(jax.random.key(grid.seed), seed), 3)
+    drawn = source.draw(data_key, max(grid.sizes), grid.held_out)
+    train, held_out = drawn.train, drawn.held_out
+    if source.basis is not None:
+        basis = jnp.asarray(source.basis, train.dtype)
+        train, held_out = (
+            jnp.matmul(points, basis, precision=jax.lax.Precision.HIGHEST) for points in (train, held_out)
+        )
+    return _TrainingSet(train, held_out, train_key, held_out_key)
+
+
+def _store(dataset: xr.Dataset, rung: str, point: str, size: int, seed: int, summary: _Summary) -> None:
+    at = {"rung": rung, "point": point, "dataset_size": size, "seed": seed}
+    for name, values in summary._asdict().items():
+        dataset[name].loc[at] = np.asarray(values)
+
+
+def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: _TrainingSet, size: int, seed: int) -> None:
+    t = jnp.asarray(grid.noise_variances, data.train.dtype)
+    count = jnp.asarray(size)
+    at_points = {
+        "train": _empirical(
+            data.train_key, data.train, count, _cycled(data.train, size, grid.points), t, points=grid.points
+        ),
+        "held_out": _empirical(
+            data.held_out_key,
+            data.train,
+            count,
+            _cycled(data.held_out, data.held_out.shape[0], grid.points),
+            t,
+            points=grid.points,
+        ),
+        "origin": _empirical_at_origin(data.train, count, t),
+    }
+    # Gains of the Gaussian rungs do not depend on the point: no spread, and no weights to participate.
+    variances = jnp.asarray(source.variances, data.train.dtype)
+    everywhere = {
+        "population": population.gains(variances, t[:, None]),
+        "linear": linear.gains(linear.fit(data.train, count, centred=source.centred), t),
+    }
+    for point in results.POINT_CLASSES:
+        _store(dataset, "empirical", point, size, seed, at_points[point])
+        for rung, gains in everywhere.items():
+            undefined = jnp.full(t.shape, jnp.nan, t.dtype)
+            summary = _Summary(gains, jnp.zeros_like(gains), gains, undefined, jnp.sum(gains, axis=-1))
+            _store(dataset, rung, point, size, seed, summary)
+    dataset["complete"].loc[{"dataset_size": size, "seed": seed}] = 1
+
+
+def cell_cost(size: int) -> float:
+    """Relative time of a cell: a constant part and one that grows with the training points."""
+    return 2000 + max(size, empirical.BLOCK)
+
+
+def remaining(dataset: xr.Dataset) -> list[tuple[int, int]]:
+    """List the (seed, dataset size) cells that are not measured yet."""
+    return [
+        (int(seed), int(size))
+        for seed in dataset.seed.values
+        for size in dataset.dataset_size.values
+        if not dataset.complete.sel(seed=seed, dataset_size=size).item()
+    ]
+
+
+def measure(dataset: xr.Dataset, source: Source, grid: Grid, after_cell: Callable[[int, int], None]) -> None:
+    """Measure every cell of ``dataset`` that is not complete, in place.
+
+    Args:
+      dataset: from :func:`prepare`, or the partial result of an earlier call.
+      source: the data.
+      grid: as given to :func:`prepare`.
+      after_cell: called with (seed, dataset size) when a cell is complete, to show progress and to save.
+    """
+    drawn: tuple[int, _TrainingSet] | None = None
+    for seed, size in remaining(dataset):
+        if drawn is None or drawn[0] != seed:
+            drawn = seed, _draw(source, grid, seed)
+        _measure_cell(dataset, source, grid, drawn[1], size, seed)
+        after_cell(seed, size)
