@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import xarray as xr
 
+from geomem_jax.formatting import format_size
 from geomem_jax.freeze_out import (
     FreezeOut,
     SizeErrors,
-    format_size,
     freeze_out_sizes,
     freeze_out_times,
     kendall_tau,

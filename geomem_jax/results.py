@@ -58,7 +58,7 @@ def empty(
     attributes: Mapping[str, object],
 ) -> xr.Dataset:
     """Build a result in which nothing is measured yet (nan, ``complete`` all 0)."""
-    coordinates = {
+    coordinates: dict[str, Sequence[object] | np.ndarray] = {
         "rung": list(rungs),
         "point": list(POINT_CLASSES),
         "dataset_size": np.asarray(dataset_sizes, np.int64),

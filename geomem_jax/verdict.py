@@ -22,7 +22,8 @@ import xarray as xr
 from scipy import stats
 
 import theory
-from geomem_jax.freeze_out import SizeErrors, best_resolved, format_size, laws, size_errors
+from geomem_jax.formatting import format_size
+from geomem_jax.freeze_out import SizeErrors, best_resolved, laws, size_errors
 from geomem_jax.gains import Deviations, deviations
 from geomem_jax.statistics import MIN_SEEDS, Bootstrap, critical_t, detectable_shift
 

@@ -36,13 +36,14 @@ def as_variances(variances: ArrayLike, dtype: np.dtype) -> jax.Array:
     """Check and convert variances.
 
     Raises:
-      ValueError: if not one-dimensional, empty, negative or not finite.
+      ValueError: if not one-dimensional, empty, negative or not finite in ``dtype``.
     """
     if np.ndim(variances) != 1 or np.size(variances) == 0:
         raise ValueError(f"variances must have shape (d,) with d >= 1, got shape {np.shape(variances)}")
     values = _concrete(variances)
     if values is not None:
-        _refuse("variances", "finite and >= 0", values, ~(np.isfinite(values) & (values >= 0)))
+        representable = values <= np.finfo(dtype).max
+        _refuse("variances", f"finite and >= 0 in {dtype}", values, ~(representable & (values >= 0)))
     return jnp.asarray(variances, dtype)
 
 
@@ -50,11 +51,13 @@ def as_positive(name: str, values: ArrayLike, dtype: np.dtype) -> jax.Array:
     """Check and convert a positive, finite number or array.
 
     Raises:
-      ValueError: if it is not positive and finite.
+      ValueError: if it is not positive and finite in ``dtype``.
     """
     concrete = _concrete(values)
     if concrete is not None:
-        _refuse(name, "finite and > 0", concrete, ~(np.isfinite(concrete) & (concrete > 0)))
+        limits = np.finfo(dtype)  # compiled code takes subnormal numbers for 0
+        bad = ~((concrete >= limits.tiny) & (concrete <= limits.max))
+        _refuse(name, f"finite and > 0 in {dtype}", concrete, bad)
     return jnp.asarray(values, dtype)
 
 

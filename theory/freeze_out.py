@@ -1,8 +1,8 @@
 r"""Which directions freeze out at which dataset size: gains, sizes, times and dimension from any law.
 
 Definitions.  A **law** is a function ``(variances, log_n, t) -> gains`` with ``variances`` of shape ``(d,)`` and the
-other two scalars; :data:`LAWS` names those of this package and :data:`SCOPES` says of each whether it is exact or asymptotic.
-Direction :math:`i` is **frozen** when its gain is below half of that of infinite data,
+other two scalars; :data:`LAWS` names those of this package and :data:`SCOPES` says of each whether it is exact or
+asymptotic.  Direction :math:`i` is **frozen** when its gain is below half of that of infinite data,
 
 .. math:: \rho_i=\frac{g_i}{\sigma_i^2/(\sigma_i^2+t)}<\tfrac12. \tag{1}
 
@@ -209,7 +209,7 @@ def _times_at_one_size(law: str, variances: jax.Array, log_n: jax.Array) -> jax.
     below which the window of a barely frozen direction is narrow; then (2) is solved for t.
     """
     if law == "population":
-        return jnp.zeros_like(variances)
+        return jnp.where(variances > 0, 0, jnp.full_like(variances, jnp.inf))
     largest = jnp.max(variances)
     # Frozen needs kappa > 2t.  Linear: kappa <= t + sum v/N.  Empirical: kappa > t only below t_c <= sum v/(2 log N).
     inverse_n = jnp.exp(-log_n)
@@ -289,7 +289,8 @@ def _dataset_size(law: str, variances: jax.Array, t: jax.Array, dimension: jax.A
         low = jnp.log(t) + 2 * jnp.log(jnp.finfo(t.dtype).eps)
         low = jnp.minimum(low, high)
         size = _log_size(law, variances, t, jnp.exp(decreasing_root(surplus, low, high)))
-        return jnp.where(possible, size, jnp.where(dimension <= 0, -jnp.inf, jnp.inf))
+        out_of_reach = jnp.where(dimension <= 0, -jnp.inf, jnp.inf)
+        return jnp.where(possible, size, jnp.where(jnp.isnan(dimension), jnp.nan, out_of_reach))
 
     return jnp.vectorize(one)(t, dimension)
 

@@ -1,12 +1,13 @@
 r"""The empirical rung: the exact score of ``N`` training points, and its gains in closed form.
 
-With weights :math:`w_\mu\propto e^{-\|x-y^\mu\|^2/2t}` the denoiser is the posterior mean and its Jacobian the posterior
-covariance over the noise variance,
+With weights :math:`w_\mu\propto e^{-\|x-y^\mu\|^2/2t}` the denoiser is the posterior mean and its Jacobian the
+posterior covariance over the noise variance,
 
-.. math:: D(x,t)=\sum_\mu w_\mu y^\mu,\qquad g_i(x,t)=\frac1t\,\mathrm{Var}_w(u_i^\top y),\qquad Y=\sum_\mu w_\mu^2. \tag{1}
+.. math:: D(x,t)=\sum_\mu w_\mu y^\mu,\qquad
+          g_i(x,t)=\frac1t\,\mathrm{Var}_w(u_i^\top y),\qquad Y=\sum_\mu w_\mu^2. \tag{1}
 
-(:math:`\nabla_xw_\mu=w_\mu(y^\mu-D)/t`.)  So the gains in all directions need two moments, three matrix products in all,
-and no differentiation.  The training points are streamed in blocks by online softmax: memory does not depend on
+(:math:`\nabla_xw_\mu=w_\mu(y^\mu-D)/t`.)  So the gains in all directions need two moments, three matrix products
+in all, and no differentiation.  The training points are streamed in blocks by online softmax: memory does not depend on
 ``N``, and no array of shape ``(N, N)`` or ``(B, N, d)`` exists.
 
 Rounding.  At small ``t`` the variance is a small difference of large second moments.  It is therefore taken about
@@ -17,8 +18,8 @@ small *and* accurate.  The error left is that of the weights,
 .. math:: |\Delta g|\le10^{-4}+C\,\varepsilon\,\frac{\|x\|^2+\max_\mu\|y^\mu\|^2}{t}\,g,\qquad C=4, \tag{2}
 
 with :math:`\varepsilon` the spacing of the working precision and norms taken about the mean of the data, while the
-relative error of the weights :math:`\varepsilon(\|x\|^2+\max\|y\|^2)/t` is below 1 %.  Beyond that the weights themselves are
-lost: use float64.
+relative error of the weights :math:`\varepsilon(\|x\|^2+\max\|y\|^2)/t` is below 1 %.  Beyond that the weights
+themselves are lost: use float64.
 
 Source.  (1) is Tweedie's formula of second order; the streaming variance is derived here.
 """
@@ -126,7 +127,7 @@ def _add_block(sums: _Sums, x: jax.Array, block: jax.Array, offset: jax.Array) -
 
 def _posterior(data: jax.Array, count: jax.Array, centre: jax.Array, x: jax.Array, t: jax.Array) -> Posterior:
     """Posterior of up to QUERIES points; see :func:`posterior`."""
-    size, dimension = data.shape
+    size = data.shape[0]
     block = min(BLOCK, size)
 
     def step(index: jax.Array, sums: _Sums) -> _Sums:

@@ -1,0 +1,61 @@
+"""The command line: ``geomem predict`` and ``geomem overlay``."""
+
+import sys
+from typing import Annotated
+
+import tyro
+
+from geomem_jax.config import OverlayOptions, PredictOptions
+from geomem_jax.errors import InputError
+
+# Everything heavier is imported when it is needed, so that help and errors come at once.
+
+Command = (
+    Annotated[OverlayOptions, tyro.conf.subcommand("overlay")]
+    | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+)
+
+
+def _predict(options: PredictOptions) -> None:
+    from geomem_jax import data, tables
+    from geomem_jax.predict import predict, to_json
+
+    prediction = predict(options, data.from_options(options))
+    if options.json:
+        print(to_json(prediction))
+    else:
+        tables.print_prediction(prediction)
+
+
+def _overlay(options: OverlayOptions) -> None:
+    from rich.console import Console
+
+    from geomem_jax import tables
+    from geomem_jax.overlay import run
+
+    folder, dataset = run(options, Console(stderr=True))
+    tables.print_comparison(dataset)
+    print(f"\nreport: {folder / 'report.html'}")
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line on standard error and exit status 2."""
+    try:
+        options = tyro.cli(
+            Command,
+            prog="geomem",
+            description="Which directions of the data a diffusion model can still vary, at which dataset size.",
+        )
+        if isinstance(options, PredictOptions):
+            _predict(options)
+        else:
+            _overlay(options)
+    except InputError as error:
+        print(f"geomem: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The main job: predict, measure, overlay; one folder per run."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import xarray as xr
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from geomem_jax import data, results, sweep
+from geomem_jax.config import OverlayOptions, parse_noise_variances, parse_sizes
+from geomem_jax.data.source import Source
+from geomem_jax.errors import InputError
+
+SAVE_EVERY_S = 5.0  # a kill loses at most this much work
+RESULTS = "results.nc"
+
+
+def _grid(options: OverlayOptions, source: Source) -> sweep.Grid:
+    sizes, held_out = sweep.default_sizes(source, options.points)
+    if options.sizes is not None:
+        # Two at least: one point has no spread, and a centred law would have none left.
+        sizes = parse_sizes(options.sizes, "--sizes", least=2)
+    noise_variances = (
+        sweep.default_noise_variances(source.variances, sizes)
+        if options.t is None
+        else parse_noise_variances(options.t, "--t")
+    )
+    grid = sweep.Grid(sizes, noise_variances, options.seeds, options.points, held_out, options.seed)
+    sweep.check(source, grid)
+    return grid
+
+
+def _configuration(options: OverlayOptions) -> dict[str, object]:
+    """Plain options from which the run can be repeated; where it was written to is not part of it."""
+    plain = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("out", "resume")}
+    if options.data is not None and options.data not in data.BUNDLED:
+        plain["data"] = str(Path(options.data).resolve())
+    return plain
+
+
+def _new_folder(options: OverlayOptions, source: Source) -> Path:
+    if options.out is not None:
+        if options.out.exists():
+            raise InputError(
+                f"{options.out} exists; give another --out, or finish that run with --resume {options.out}"
+            )
+        folder = options.out
+    else:
+        stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in Path(source.name).stem)
+        taken = (Path("runs") / (stem if count == 1 else f"{stem}-{count}") for count in range(1, 10**6))
+        folder = next(path for path in taken if not path.exists())
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"cannot create {folder}: {error.strerror}; give another --out") from error
+    return folder
+
+
+def _start(options: OverlayOptions) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
+    source = data.from_options(options, options.seed)
+    grid = _grid(options, source)
+    dataset = sweep.prepare(source, grid, _configuration(options))
+    folder = _new_folder(options, source)
+    results.save(dataset, folder / RESULTS)
+    return folder, dataset, source, grid
+
+
+def _resume(folder: Path) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
+    path = folder / RESULTS
+    dataset = results.load(path)
+    try:
+        options = OverlayOptions(**results.configuration(dataset))  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its configuration is not one of this version; start a new run") from error
+    source = data.from_options(options, options.seed)
+    grid = _grid(options, source)
+    same_grid = tuple(dataset.dataset_size.values) == grid.sizes and dataset.sizes["seed"] == grid.seeds
+    if dataset.attrs.get("data_fingerprint") != sweep.fingerprint(source) or not same_grid:
+        raise InputError(f"{path} was measured on other data than {options.data} now holds; start a new run")
+    return folder, dataset, source, grid
+
+
+def _measure(console: Console, folder: Path, dataset: xr.Dataset, source: Source, grid: sweep.Grid) -> None:
+    """Measure what is missing, with progress; whatever happens, what was measured is on disk afterwards."""
+    todo = sweep.remaining(dataset)
+    total = sum(sweep.cell_cost(size) for _, size in todo)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("measuring", total=total)
+        saved = time.monotonic()
+
+        def after_cell(seed: int, size: int) -> None:
+            nonlocal saved
+            progress.update(
+                task,
+                advance=sweep.cell_cost(size),
+                description=f"measuring training set {seed + 1} of {grid.seeds}, N = {size}",
+            )
+            if time.monotonic() - saved > SAVE_EVERY_S:
+                results.save(dataset, folder / RESULTS)
+                saved = time.monotonic()
+
+        try:
+            sweep.measure(dataset, source, grid, after_cell)
+        finally:
+            results.save(dataset, folder / RESULTS)
+
+
+def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
+    """Run or finish the main job: ``results.nc``, ``overlay.png`` and ``report.html`` in the run's folder.
+
+    Args:
+      options: what to do.
+      console: where progress is shown.
+
+    Returns:
+      The folder and the result.
+
+    Raises:
+      InputError: if the options cannot be carried out; nothing is left on disk then.
+      KeyboardInterrupt: passed on, with what was measured so far on disk.
+    """
+    folder, dataset, source, grid = _start(options) if options.resume is None else _resume(options.resume)
+    console.print(
+        f"{source.name}: {len(source.variances)} directions, N = {min(grid.sizes)} to {max(grid.sizes)}, "
+        f"t = {min(grid.noise_variances):g} to {max(grid.noise_variances):g}, {grid.seeds} training sets"
+    )
+    try:
+        _measure(console, folder, dataset, source, grid)
+    except KeyboardInterrupt:
+        done = int(dataset.complete.sum())
+        console.print(
+            f"interrupted with {done} of {dataset.complete.size} cells measured; "
+            f"finish with: geomem overlay --resume {folder}"
+        )
+        raise
+    with console.status("comparing and drawing"):
+        # Imported late: drawing is not needed to measure.
+        from geomem_jax import plots, report
+
+        plots.save(plots.overlay(dataset), folder / "overlay.png")
+        report.write(dataset, folder / "report.html")
+    return folder, dataset
