@@ -224,8 +224,8 @@ def best_resolved(dataset: xr.Dataset, names: Sequence[str]) -> float:
     """The noise variance at which the grid of sizes can best tell the order that the laws ``names`` predict.
 
     It has the most pairs of distinct variances whose predicted sizes, clipped to the measured grid, differ by
-    more than :data:`RESOLVED`.  Measured gains have no say, so that the choice favours neither agreement nor
-    its opposite.
+    more than :data:`RESOLVED`.  Of equals it is the largest, whose sizes are farthest from the upper end.  Measured
+    gains have no say, so that the choice favours neither agreement nor its opposite.
     """
     measured = dataset["dataset_size"].values[(dataset["complete"].values == 1).any(axis=1)]
     pairs = []
@@ -235,7 +235,8 @@ def best_resolved(dataset: xr.Dataset, names: Sequence[str]) -> float:
             for law in names
         ]
         pairs.append(sum(int(np.sum(len(row) - np.searchsorted(row, row + RESOLVED))) for row in clipped))
-    return float(dataset["noise_variance"].values[np.argmax(pairs)])
+    last_best = len(pairs) - 1 - int(np.argmax(pairs[::-1]))
+    return float(dataset["noise_variance"].values[last_best])
 
 
 def kendall_tau(measured: FreezeOut, predicted: np.ndarray) -> Bootstrap:

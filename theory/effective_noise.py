@@ -29,8 +29,8 @@ reach.  They look like draws from the prior tilted by :math:`e^{-mE}` with :math
 :math:`\sigma_i^2x_i/(\sigma_i^2+\kappa)` and variance :math:`\sigma_i^2\kappa/(\sigma_i^2+\kappa)`, :math:`\kappa=t/m`.
 :math:`N` draws reach them when the relative entropy of tilt and prior is :math:`\log N`; averaged over
 :math:`x_i^2\to\sigma_i^2+t` this is (3).  Their weights follow the
-Poisson-Dirichlet law of parameter :math:`m`, so that :math:`\mathbb E\sum_\mu w_\mu^2=1-m` and the posterior variance is
-:math:`m\sigma_i^2\kappa/(\sigma_i^2+\kappa)`; divided by :math:`t` this is (1).)  Hence also
+Poisson-Dirichlet law of parameter :math:`m`, so that :math:`\mathbb E\sum_\mu w_\mu^2=1-m` and the posterior variance
+is :math:`m\sigma_i^2\kappa/(\sigma_i^2+\kappa)`; divided by :math:`t` this is (1).)  Hence also
 the **participation ratio** :math:`Y=1-t/\kappa`.
 
 Read backwards, (2) and (3) are closed forms: the data needed to resolve the variance :math:`\kappa` are

@@ -4,7 +4,8 @@ r"""The linear rung: the Gaussian score fitted to ``N`` points.
           g_i=\sum_kq_{ik}^2\frac{\lambda_k}{\lambda_k+t}\quad\text{for}\quad\hat\Sigma=Q\,\mathrm{diag}(\lambda)\,Q^\top,
 
 where :math:`\hat\Sigma=\frac1N\sum_\mu(y^\mu-m)(y^\mu-m)^\top` and the mean :math:`m` is known to be zero or, with
-``centred``, that of the training points.  The gains do not depend on the point; one eigendecomposition serves every ``t``.
+``centred``, that of the training points.  The gains do not depend on the
+point; one eigendecomposition serves every ``t``.
 """
 
 from functools import partial

@@ -42,10 +42,7 @@ TRAINING_SETS = 400
 def linear_gains(rng: np.random.Generator, n: int, centred: bool) -> np.ndarray:
     """Group means of the gains of one training set; shape (noise, group)."""
     y = rng.standard_normal((n, 80)) * np.sqrt(VARIANCES[:80])
-    if centred:
-        y = (y - y.mean(axis=0)) / np.sqrt(n - 1)
-    else:
-        y = y / np.sqrt(n)
+    y = (y - y.mean(axis=0)) / np.sqrt(n - 1) if centred else y / np.sqrt(n)
     if n < 80:  # the dual: S = y'y has the spectrum of y y', with eigenvectors y'w/sqrt(lambda)
         eigenvalues, vectors = np.linalg.eigh(y @ y.T)
         gains = [(y.T @ vectors) ** 2 @ (1 / (np.maximum(eigenvalues, 0) + t)) for t in LINEAR_NOISES]

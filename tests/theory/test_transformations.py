@@ -130,7 +130,7 @@ def test_new_numbers_are_not_traced_again(name: str) -> None:
 COMPILED = [
     population._wiener_gain,
     information._mutual_information,
-    condensation._condensation_time,
+    condensation._times,
     condensation._log_critical_size,
     _jitted_noise_of,
     freeze_out._jitted_gain,
