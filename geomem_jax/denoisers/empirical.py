@@ -135,7 +135,8 @@ def _posterior(data: jax.Array, count: jax.Array, centre: jax.Array, x: jax.Arra
         start = jnp.minimum(index * block, size - block)
         rows = start + jnp.arange(block)
         valid = (rows >= index * block) & (rows < count)
-        points = lax.dynamic_slice_in_dim(data, start, block) - centre
+        # Rows that do not count are set to 0: a weight of 0 would not silence a nan or inf.
+        points = jnp.where(valid[:, None], lax.dynamic_slice_in_dim(data, start, block) - centre, 0)
         offset = jnp.where(valid, jnp.sum(points**2, axis=-1) / (2 * t), jnp.inf)
         return _add_block(sums, x / t, points, offset)
 

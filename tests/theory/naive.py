@@ -5,6 +5,8 @@ relative error of 1e-9 (float64) is tested with digits to spare.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +15,7 @@ FLOAT = np.longdouble
 HALVINGS = 66  # of a bracket of 1e4 nats: 1.4e-16
 WIDTH = 32  # spectra are padded with zero variances to one shape, which is compiled once
 
-SPECTRA = {
+SPECTRA: dict[str, Any] = {
     "one direction": [1.3],
     "one among zeros": [1.3] + [0.0] * 31,
     "two equal": [0.7, 0.7] + [0.0] * 30,
@@ -24,7 +26,7 @@ SPECTRA = {
     "10 000 directions": np.arange(1, 10_001) ** -1.5,
 }
 
-Equation = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Equation = Callable[..., np.ndarray]  # (variances, log N, t, kappa), zero at kappa
 
 
 def root(f: Callable[[np.ndarray], np.ndarray], low: ArrayLike, high: ArrayLike) -> np.ndarray:
@@ -62,11 +64,12 @@ def critical_time(
     return np.exp(root(lambda u: critical_size(variances, np.exp(u), probe) - size, -1e4 + 0 * size, 1e3))
 
 
-def linear_equation(v: np.ndarray, log_n: np.ndarray, t: np.ndarray, kappa: np.ndarray) -> np.ndarray:
-    return t - kappa * (1 - np.exp(-log_n) * np.sum(v / (v + last(kappa)), axis=-1))
+def linear_equation(v: np.ndarray, log_n: ArrayLike, t: ArrayLike, kappa: ArrayLike) -> np.ndarray:
+    k = np.asarray(kappa)
+    return np.asarray(t) - k * (1 - np.exp(-np.asarray(log_n)) * np.sum(v / (v + last(kappa)), axis=-1))
 
 
-def empirical_equation(v: np.ndarray, log_n: np.ndarray, t: np.ndarray, kappa: np.ndarray) -> np.ndarray:
+def empirical_equation(v: np.ndarray, log_n: ArrayLike, t: ArrayLike, kappa: ArrayLike) -> np.ndarray:
     k = last(kappa)
     return np.sum(np.log1p(v / k) - v * (k - last(t)) / (k + v) ** 2, axis=-1) / 2 - log_n
 
@@ -109,17 +112,17 @@ def freeze_out_times(law: str, variances: ArrayLike, log_n: float, grid: np.ndar
     v = np.asarray(variances, FLOAT)
     frozen = frozen_on(law, v, log_n, grid)
     assert not frozen[-1].any(), "the grid must reach above every freeze-out time"
+
+    def surplus(u: np.ndarray, variance: float) -> np.ndarray:
+        return 0.5 - relative_gain(law, v, variance, log_n, np.exp(u))
+
     times = np.zeros(v.size, FLOAT)
     for variance in np.unique(v):
         (i, *_) = members = np.flatnonzero(v == variance)
         if variance > 0 and frozen[:, i].any():
             j = np.flatnonzero(frozen[:, i])[-1]
-            u = root(
-                lambda u, variance=variance: 0.5 - relative_gain(law, v, variance, log_n, np.exp(u)),
-                np.log(grid[j]),
-                np.log(grid[j + 1]),
-            )
-            times[members] = np.exp(u)
+            ends = np.log(grid[j]), np.log(grid[j + 1])
+            times[members] = np.exp(root(partial(surplus, variance=variance), *ends))
     return np.where(v > 0, times, np.inf)
 
 
@@ -129,11 +132,15 @@ def slope(f: Callable[[np.ndarray], np.ndarray], x: ArrayLike) -> np.ndarray:
     return (f(at + 1e-7) - f(at - 1e-7)) / 2e-7
 
 
-def allowed(dtype: type, condition: ArrayLike) -> np.ndarray:
+def precision(x64: bool) -> np.dtype:
+    return np.dtype(np.float64 if x64 else np.float32)
+
+
+def allowed(dtype: np.dtype, condition: ArrayLike) -> np.ndarray:
     """Relative error that rounding explains: a few roundings, each amplified by the condition number.
 
     The condition number says by how much the result moves when a term of the equation is rounded.  In float64 the
     promise is 1e-9 whatever the condition.
     """
     bound = 16 * np.finfo(dtype).eps * (1 + np.asarray(condition, FLOAT))
-    return np.minimum(bound, 1e-9) if dtype is np.float64 else bound
+    return np.minimum(bound, 1e-9) if dtype == np.float64 else bound

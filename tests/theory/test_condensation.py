@@ -14,14 +14,10 @@ PROBES = {1.0: theory.condensation_time, 0.0: theory.onset_time}
 LADDER = np.asarray(naive.SPECTRA["ladder"])
 
 
-def precision(x64: bool) -> type:
-    return np.float64 if x64 else np.float32
-
-
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("name", naive.SPECTRA)
 def test_times_solve_the_printed_equation(name: str, probe: float, x64: bool) -> None:
-    dtype = precision(x64)
+    dtype = naive.precision(x64)
     v = np.asarray(naive.SPECTRA[name], dtype)
     sizes = np.asarray(LOG_SIZES if v.size <= naive.WIDTH else [5.0, 1e4, 1e5], dtype)
     found = np.asarray(PROBES[probe](v, log_n=sizes))
@@ -58,7 +54,7 @@ def test_a_wrong_equation_is_noticed(wrong: str) -> None:
 
 @pytest.mark.parametrize("name", naive.SPECTRA)
 def test_critical_sizes_are_the_printed_sum(name: str, x64: bool) -> None:
-    dtype = precision(x64)
+    dtype = naive.precision(x64)
     v, t = np.asarray(naive.SPECTRA[name], dtype), np.asarray(NOISES, dtype)
     probe = np.array([0, 0.5, 1, 2, 30], dtype)[:, None]
     found = np.asarray(theory.log_critical_size(v, t, probe))
@@ -74,7 +70,7 @@ def test_one_direction_condenses_at_the_printed_time(x64: bool) -> None:
     n = np.array([1.5, 2, 3, 1e3, 1e6, 1e9])
     # log N is rounded and doubled: eps * 2 log N.
     expected = 8 / (n**2 - 1)
-    bound = naive.allowed(precision(x64), 2 * np.log(n) + np.abs(np.log(8 / expected)))
+    bound = naive.allowed(naive.precision(x64), 2 * np.log(n) + np.abs(np.log(8 / expected)))
     np.testing.assert_array_less(np.abs(np.asarray(theory.condensation_time([8.0], n)) / expected - 1), bound)
 
 

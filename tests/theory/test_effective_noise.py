@@ -18,7 +18,7 @@ SIZES = np.geomspace(1.0, 1e8, 30)
 @pytest.mark.parametrize("law", SOLVED)
 @pytest.mark.parametrize("name", naive.SPECTRA)
 def test_kappa_solves_the_printed_equation(name: str, law: str, x64: bool) -> None:
-    dtype = np.float64 if x64 else np.float32
+    dtype = naive.precision(x64)
     v = np.asarray(naive.SPECTRA[name], dtype)
     big = v.size > naive.WIDTH
     sizes = np.asarray([30.0, 1e4] if big else LOG_SIZES, dtype)[:, None]
@@ -94,12 +94,12 @@ def test_kappa_is_monotone_and_scales(law: str) -> None:
 
 @pytest.mark.parametrize("law", theory.LAWS)
 def test_gains_are_gains(law: str, x64: bool) -> None:
-    t = np.geomspace(1e-4, 1e2, 25, dtype=np.float64 if x64 else np.float32)[:, None]
+    t = np.geomspace(1e-4, 1e2, 25, dtype=naive.precision(x64))[:, None]
     gains = np.asarray(theory.gain(LADDER, SIZES, t, law))
     assert gains.shape == (25, 30, 32)
     assert np.all((gains >= 0) & (gains <= 1))
     wiener = np.asarray(theory.wiener_gain(LADDER, t))
-    rounding = 1 + naive.allowed(np.float64 if x64 else np.float32, 0)
+    rounding = 1 + naive.allowed(naive.precision(x64), 0)
     assert np.all(gains <= wiener * rounding)
     np.testing.assert_allclose(
         theory.soft_dimension(LADDER, SIZES, t, law), gains.sum(axis=-1), rtol=float(rounding - 1)
@@ -110,7 +110,7 @@ def test_gains_are_gains(law: str, x64: bool) -> None:
 
 
 def test_limits_of_one_and_of_many_points(x64: bool) -> None:
-    rtol = float(naive.allowed(np.float64 if x64 else np.float32, 0))
+    rtol = float(naive.allowed(naive.precision(x64), 0))
     t = np.array([1e-3, 1.0])
     for law in theory.LAWS:
         np.testing.assert_allclose(theory.effective_noise(LADDER, log_n=1e6, t=t, law=law), t, rtol=rtol)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import theory
 V = [1.0, 0.5, 0.0]
 
 # Every public function with every argument that can be wrong.
-OF_VARIANCES: dict[str, Callable[[object], object]] = {
+OF_VARIANCES: dict[str, Callable[[Any], jax.Array]] = {
     "wiener_gain": lambda v: theory.wiener_gain(v, 0.1),
     "mutual_information": lambda v: theory.mutual_information(v, 0.1),
     "condensation_time": lambda v: theory.condensation_time(v, 5),
@@ -26,7 +27,7 @@ OF_VARIANCES: dict[str, Callable[[object], object]] = {
     "freeze_out_times": lambda v: theory.freeze_out_times(v, 5),
     "dataset_size_for": lambda v: theory.dataset_size_for(v, 0.1, soft_dimension=1),
 }
-OF_NOISE: dict[str, Callable[[object], object]] = {
+OF_NOISE: dict[str, Callable[[Any], jax.Array]] = {
     "wiener_gain": lambda t: theory.wiener_gain(V, t),
     "mutual_information": lambda t: theory.mutual_information(V, t),
     "log_critical_size": lambda t: theory.log_critical_size(V, t),
@@ -36,7 +37,7 @@ OF_NOISE: dict[str, Callable[[object], object]] = {
     "freeze_out_sizes": lambda t: theory.freeze_out_sizes(V, t),
     "dataset_size_for": lambda t: theory.dataset_size_for(V, t, soft_dimension=1),
 }
-OF_SIZE: dict[str, Callable[..., object]] = {
+OF_SIZE: dict[str, Callable[..., jax.Array]] = {
     "condensation_time": lambda **n: theory.condensation_time(V, **n),
     "onset_time": lambda **n: theory.onset_time(V, **n),
     "effective_noise": lambda **n: theory.effective_noise(V, t=0.1, **n),
@@ -44,13 +45,13 @@ OF_SIZE: dict[str, Callable[..., object]] = {
     "soft_dimension": lambda **n: theory.soft_dimension(V, t=0.1, **n),
     "freeze_out_times": lambda **n: theory.freeze_out_times(V, **n),
 }
-OF_LAW: dict[str, Callable[[object], object]] = {
-    "effective_noise": lambda law: theory.effective_noise(V, 5, 0.1, law),  # type: ignore[arg-type]
-    "gain": lambda law: theory.gain(V, 5, 0.1, law),  # type: ignore[arg-type]
-    "soft_dimension": lambda law: theory.soft_dimension(V, 5, 0.1, law),  # type: ignore[arg-type]
-    "freeze_out_sizes": lambda law: theory.freeze_out_sizes(V, 0.1, law),  # type: ignore[arg-type]
-    "freeze_out_times": lambda law: theory.freeze_out_times(V, 5, law),  # type: ignore[arg-type]
-    "dataset_size_for": lambda law: theory.dataset_size_for(V, 0.1, soft_dimension=1, law=law),  # type: ignore[arg-type]
+OF_LAW: dict[str, Callable[[Any], jax.Array]] = {
+    "effective_noise": lambda law: theory.effective_noise(V, 5, 0.1, law),
+    "gain": lambda law: theory.gain(V, 5, 0.1, law),
+    "soft_dimension": lambda law: theory.soft_dimension(V, 5, 0.1, law),
+    "freeze_out_sizes": lambda law: theory.freeze_out_sizes(V, 0.1, law),
+    "freeze_out_times": lambda law: theory.freeze_out_times(V, 5, law),
+    "dataset_size_for": lambda law: theory.dataset_size_for(V, 0.1, soft_dimension=1, law=law),
 }
 
 
@@ -172,7 +173,7 @@ def test_the_arrays_decide_the_precision(x64: bool) -> None:
         theory.wiener_gain(f16, 0.1),
         theory.wiener_gain(jnp.asarray(V, jnp.bfloat16), 0.1),
     ]
-    assert {r.dtype for r in single} == {np.dtype(np.float32)}  # type: ignore[attr-defined]
+    assert {r.dtype for r in single} == {np.dtype(np.float32)}
     by_default = [
         theory.wiener_gain(V, 0.1),
         theory.wiener_gain([1, 2], 1),

@@ -14,7 +14,7 @@ LADDER = np.asarray(naive.SPECTRA["ladder"])
 
 @pytest.mark.parametrize("name", naive.SPECTRA)
 def test_brute_force(name: str, x64: bool) -> None:
-    dtype = np.float64 if x64 else np.float32
+    dtype = naive.precision(x64)
     v, t = np.asarray(naive.SPECTRA[name], dtype), np.asarray(NOISES, dtype)
     gains, nats = np.asarray(theory.wiener_gain(v, t)), np.asarray(theory.mutual_information(v, t))
     assert gains.dtype == nats.dtype == dtype
@@ -58,7 +58,7 @@ def test_identities_and_limits(x64: bool) -> None:
     assert not gains[:, LADDER == 0].any()
     assert np.all(np.diff(gains[:, LADDER > 0], axis=0) < 0)
     assert np.all(np.diff(nats) < 0)
-    rtol = naive.allowed(np.float64 if x64 else np.float32, 0)
+    rtol = float(naive.allowed(naive.precision(x64), 0))
     np.testing.assert_allclose(theory.wiener_gain(7e3 * LADDER, 7e3 * t), gains, rtol=rtol)
     np.testing.assert_allclose(theory.mutual_information(7e3 * LADDER, 7e3 * t), nats, rtol=rtol)
     np.testing.assert_allclose(theory.wiener_gain(LADDER[::-1], t), gains[:, ::-1], rtol=rtol)

@@ -1,8 +1,9 @@
 """Everything under jit, vmap, grad, without recompilation and without a (d, d) array."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import chex
+import chex  # type: ignore[import-untyped]
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +50,7 @@ def at(function: Function) -> Callable[[jax.Array], jax.Array]:
     return of_point
 
 
-def difference(f: Callable[[np.ndarray], np.ndarray], i: int) -> np.ndarray:
+def difference(f: Callable[..., jax.Array], i: int) -> np.ndarray:
     """Derivative of f along argument i: central, or one-sided (of the same order) at the border, a zero variance."""
     step = 1e-5 * (POINT[i] or 1.0)
     moved = [np.asarray(f(POINT + k * step * np.eye(POINT.size)[i])) for k in range(-1 if POINT[i] else 0, 3)]
@@ -141,7 +142,7 @@ COMPILED = [
 
 
 def test_eager_calls_compile_once_for_all_numbers() -> None:
-    def call_all(v: np.ndarray, n: object, t: object) -> None:
+    def call_all(v: np.ndarray, n: Any, t: Any) -> None:
         theory.wiener_gain(v, t)
         theory.mutual_information(v, t)
         theory.condensation_time(v, n)
@@ -153,7 +154,7 @@ def test_eager_calls_compile_once_for_all_numbers() -> None:
         theory.dataset_size_for(v, t, soft_dimension=1.0)
 
     def sizes() -> list[int]:
-        return [f._cache_size() for f in COMPILED]
+        return [f._cache_size() for f in COMPILED]  # type: ignore[attr-defined]
 
     with jax.enable_x64(True):
         call_all(VARIANCES, 5, 0.1)
@@ -165,7 +166,7 @@ def test_eager_calls_compile_once_for_all_numbers() -> None:
         assert sizes() == [first[0] + 1, *first[1:]]
 
 
-def sub_jaxprs(value: object) -> Iterator[object]:
+def sub_jaxprs(value: Any) -> Iterator[Any]:
     if hasattr(value, "eqns"):
         yield value
     elif hasattr(value, "jaxpr"):
@@ -175,10 +176,10 @@ def sub_jaxprs(value: object) -> Iterator[object]:
             yield from sub_jaxprs(item)
 
 
-def largest_array(jaxpr: object) -> int:
+def largest_array(jaxpr: Any) -> int:
     """Elements of the largest array that is made anywhere in a program, however deeply nested."""
     largest = 0
-    for equation in jaxpr.eqns:  # type: ignore[attr-defined]
+    for equation in jaxpr.eqns:
         largest = max([largest] + [v.aval.size for v in equation.outvars])
         for parameter in equation.params.values():
             largest = max([largest] + [largest_array(inner) for inner in sub_jaxprs(parameter)])
