@@ -15,7 +15,8 @@ and only the **effective noise** :math:`\kappa` (a variance) differs.
 
 (:math:`\mathbb E\,\hat\Sigma(\hat\Sigma+t)^{-1}\simeq\Sigma(\Sigma+\kappa)^{-1}`: removing one point from the resolvent
 by Sherman-Morrison divides its contribution by :math:`1+y^\top(\hat\Sigma+t)^{-1}y/N`, whose concentrated value is
-:math:`\kappa/t`.)  With an estimated mean put :math:`N-1` for :math:`N`.
+:math:`\kappa/t`.)  With an estimated mean put :math:`N-1` for :math:`N`, where :math:`\hat\Sigma` is divided by
+:math:`N-1`; divided by :math:`N`, put :math:`tN/(N-1)` for :math:`t` as well.
 
 *Empirical* score (softmax over the training points) at points :math:`x\sim p_t` outside the training set:
 :math:`\kappa=t` while :math:`I(t)=\tfrac12\sum_j\log(1+\sigma_j^2/t)\le\log N`; below the condensation time the root

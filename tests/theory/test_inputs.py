@@ -149,11 +149,12 @@ def test_traced_values_are_not_checked() -> None:
 
 
 def test_sizes_beyond_every_float() -> None:
-    for n, log_n in [
+    sizes: list[tuple[Any, float]] = [
         (10**400, 400 * math.log(10)),
         (np.float64(1e300), 300 * math.log(10)),
         (np.int64(7), math.log(7)),
-    ]:
+    ]
+    for n, log_n in sizes:
         found = theory.condensation_time([1.0] * 100, n)
         np.testing.assert_allclose(found, theory.condensation_time([1.0] * 100, log_n=log_n), rtol=1e-4)
         np.testing.assert_allclose(found, 1 / np.expm1(2 * log_n / 100), rtol=1e-4)
@@ -167,7 +168,7 @@ def test_the_arrays_decide_the_precision(x64: bool) -> None:
         theory.wiener_gain(jnp.asarray(f32), np.float32(0.1)),
         theory.gain(f32, 5, 0.1),
         theory.gain(f32, np.array([5.0, 6.0]), 0.1),  # sizes do not decide: they are logged on the host
-        theory.freeze_out_times(f32, log_n=np.float64(2.0)),
+        theory.condensation_time(f32, log_n=np.float64(2.0)),
         theory.freeze_out_sizes(f32, 0.1),
         theory.condensation_time(f16, 5),
         theory.wiener_gain(f16, 0.1),
@@ -179,7 +180,6 @@ def test_the_arrays_decide_the_precision(x64: bool) -> None:
         theory.wiener_gain([1, 2], 1),
         theory.wiener_gain(np.array([1, 2]), 1),
         theory.condensation_time(V, 5),
-        theory.freeze_out_times(V, 5),
         theory.dataset_size_for(V, 0.1, soft_dimension=1),
     ]
     assert {r.dtype for r in by_default} == {np.dtype(default)}

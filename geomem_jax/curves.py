@@ -1,0 +1,130 @@
+r"""The numbers that figures show: measured means with intervals, and laws on dense grids.
+
+Intervals are :math:`\bar x \pm t_{0.975, S - 1}\, s / \sqrt S` over the ``S`` complete training sets of a dataset
+size; what was measured inside one of them is averaged first.  Laws are evaluated by :mod:`theory` from the variances;
+where the data were centred the linear law holds with ``N - 1`` for ``N``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy import optimize
+
+import theory
+from geomem_jax.gains import distinct_variances, relative_gain
+from geomem_jax.statistics import critical_t
+
+POINT = "held_out"  # where rungs are held against their laws
+
+
+class Interval(NamedTuple):
+    """A mean over training sets with its 95 % interval, all of one shape; ends are nan with one training set."""
+
+    mean: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def over_seeds(values: xr.DataArray, complete: xr.DataArray) -> Interval:
+    """Average over the complete training sets.
+
+    Args:
+      values: dimensions ``dataset_size``, ``noise_variance``, ``seed``, then any.
+      complete: dimensions ``dataset_size``, ``seed``; 1 where measured.
+
+    Returns:
+      An :class:`Interval` of shape ``(dataset_size, noise_variance, ...)``; nan where nothing is measured.  A value
+      that is not finite in a complete training set makes its mean nan: it must show.
+    """
+    numbers = np.moveaxis(values.values.astype(np.float64), 2, -1)
+    done = np.expand_dims(complete.values == 1, tuple(range(1, numbers.ndim - 1)))
+    counts = done.sum(axis=-1).astype(float)
+    mean = np.sum(numbers, axis=-1, where=done) / np.where(counts > 0, counts, np.nan)
+    degrees = np.where(counts > 1, counts - 1, np.nan)
+    squares = np.sum((numbers - mean[..., None]) ** 2, axis=-1, where=done)
+    half_width = critical_t(0.05, 1, degrees) * np.sqrt(squares / degrees / np.where(counts > 0, counts, np.nan))
+    return Interval(mean, mean - half_width, mean + half_width)
+
+
+def measured_relative_gain(dataset: xr.Dataset, rung: str) -> Interval:
+    """Relative gain at held-out points, ``(dataset_size, noise_variance, g)`` for ``g`` distinct variances."""
+    return over_seeds(relative_gain(dataset, rung, POINT), dataset["complete"])
+
+
+def measured(dataset: xr.Dataset, variable: str, rung: str, point: str = POINT) -> Interval:
+    """``"soft_dimension"`` or ``"participation"`` of a rung, ``(dataset_size, noise_variance)``."""
+    values = dataset[variable].sel(rung=rung, point=point)
+    return over_seeds(values.transpose("dataset_size", "noise_variance", "seed"), dataset["complete"])
+
+
+def noise_of_dimension(variances: np.ndarray, dimension: float) -> float:
+    r"""Effective noise :math:`\kappa` with :math:`\sum_i \sigma_i^2 / (\sigma_i^2 + \kappa)` = ``dimension``.
+
+    Args:
+      variances: ``(d,)``.
+      dimension: soft dimension.
+
+    Returns:
+      A noise variance; ``inf`` for a dimension of 0 or less, nan where it is not below the number of positive
+      variances, or not finite.
+    """
+    positive = variances[variances > 0]
+    if not (np.isfinite(dimension) and dimension < len(positive)):
+        return np.nan
+    if dimension <= 0:
+        return np.inf
+    # Every term lies between those of the smallest and of the largest variance, and so does the root.
+    odds = len(positive) / dimension - 1
+    ends = np.log(odds * positive.min()) - 1e-9, np.log(odds * positive.max()) + 1e-9
+    root = optimize.brentq(lambda u: np.sum(positive / (positive + np.exp(u))) - dimension, *ends, rtol=1e-12)
+    return float(np.exp(root))
+
+
+def measured_noise(dataset: xr.Dataset, rung: str) -> Interval:
+    """Effective noise of a rung from its mean soft dimension, ``(dataset_size, noise_variance)``.
+
+    The effective noise falls with the soft dimension, so that the interval of the one is the interval of the other,
+    turned around; no linearization is needed.
+    """
+    variances = dataset["variance"].values
+    dimension = measured(dataset, "soft_dimension", rung)
+    mean, upper, lower = (
+        np.array([noise_of_dimension(variances, float(value)) for value in ends.ravel()]).reshape(ends.shape)
+        for ends in dimension
+    )
+    return Interval(mean, lower, upper)
+
+
+def law_size(dataset: xr.Dataset, law: str, n: np.ndarray | float) -> np.ndarray:
+    """The dataset size at which a law holds for ``n`` points of these data."""
+    return np.asarray(n, float) - bool(law == "linear" and dataset.attrs["centred"])
+
+
+def law_relative_gain(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
+    """Gain of a law over its gain of infinite data (Wiener), ``s + (g,)`` for ``n`` and ``t`` of shape ``s``."""
+    variances, weights = dataset["variance"].values, distinct_variances(dataset).weights
+    gain = np.asarray(theory.gain(variances, law_size(dataset, law, n), t, law), np.float64)
+    return (gain @ weights) / (np.asarray(theory.wiener_gain(variances, t), np.float64) @ weights)
+
+
+def law_noise(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
+    """Effective noise of a law, of the shape of ``n`` and ``t``."""
+    return np.asarray(theory.effective_noise(dataset["variance"].values, law_size(dataset, law, n), t, law))
+
+
+def law_dimension(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
+    """Soft dimension of a law, of the shape of ``n`` and ``t``."""
+    return np.asarray(theory.soft_dimension(dataset["variance"].values, law_size(dataset, law, n), t, law))
+
+
+def spaced(count: int, most: int) -> np.ndarray:
+    """Return at most ``most`` of ``count`` positions, evenly spaced by rank, both ends among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def comparison_size(dataset: xr.Dataset) -> int:
+    """Position of the measured dataset size nearest the geometric middle of those measured."""
+    logs = np.log(dataset["dataset_size"].values)
+    logs = np.where((dataset["complete"].values == 1).any(axis=1), logs, np.nan)
+    return int(np.nanargmin(np.abs(logs - (np.nanmin(logs) + np.nanmax(logs)) / 2)))

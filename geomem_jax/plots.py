@@ -1,0 +1,168 @@
+"""Figures of a result, composed from :mod:`geomem_jax.panels`.  The only module that imports matplotlib.
+
+Figures are made without pyplot and without touching its global settings; text is readable at 100 pixels per inch.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+import theory
+from geomem_jax import curves, panels
+from geomem_jax.freeze_out import best_resolved, laws
+
+FONT: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "legend.fontsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+WIDTH = 12  # inches
+
+
+def comparison_noise(dataset: xr.Dataset) -> float:
+    """Noise variance of figures along N: the one at which the verdict compares freeze-out sizes."""
+    return best_resolved(dataset, [law for law in laws(dataset) if not theory.SCOPES[law].exact])
+
+
+def _at_noise(dataset: xr.Dataset) -> int:
+    return int(np.argmin(np.abs(dataset["noise_variance"].values - comparison_noise(dataset))))
+
+
+def _condensing(dataset: xr.Dataset) -> int:
+    """Position of the noise variance nearest the condensation time in the middle of the sizes."""
+    size = dataset["dataset_size"].values[curves.comparison_size(dataset)]
+    middle = theory.condensation_time(dataset["variance"].values, int(size))
+    return int(np.argmin(np.abs(np.log(dataset["noise_variance"].values / float(middle)))))
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[Figure]:
+    with mpl.rc_context(FONT):
+        yield Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
+
+
+def _maps(figure: Any, dataset: xr.Dataset) -> None:
+    row = figure.subplots(1, 2)
+    at = _at_noise(dataset)
+    cells = [panels.freeze_out_map(axes, dataset, rung, at) for axes, rung in zip(row, panels.FINITE, strict=True)]
+    bar = figure.colorbar(cells[-1], ax=list(row), label="measured relative gain ρ", extend="max", pad=0.01)
+    bar.ax.set_ylim(0, 1)
+
+
+def _gains_along_size(figure: Any, dataset: xr.Dataset) -> None:
+    row = figure.subplots(1, 2)
+    for axes, rung in zip(row, panels.FINITE, strict=True):
+        panels.relative_gain(axes, dataset, rung, "dataset_size", _at_noise(dataset))
+    panels.variance_legend(row[-1], dataset)
+
+
+def _noise_and_dimension(figure: Any, dataset: xr.Dataset) -> None:
+    left, right = figure.subplots(1, 2)
+    panels.effective_noise(left, dataset, _at_noise(dataset))
+    panels.soft_dimension(right, dataset, _at_noise(dataset))
+
+
+def gains(dataset: xr.Dataset) -> Figure:
+    """Draw relative gains of the linear and empirical rungs at held-out points, against N and against t.
+
+    Args:
+      dataset: a result, possibly incomplete.  Of many distinct variances six are shown, evenly spaced by rank.
+    """
+    with _figure(9.5) as figure:
+        for row, rung in zip(figure.subplots(2, 2), panels.FINITE, strict=True):
+            panels.relative_gain(row[0], dataset, rung, "dataset_size", _at_noise(dataset))
+            panels.relative_gain(row[1], dataset, rung, "noise_variance", curves.comparison_size(dataset))
+            panels.variance_legend(row[1], dataset)
+    return figure
+
+
+def freeze_out_maps(dataset: xr.Dataset) -> Figure:
+    """Draw the relative gain over direction and size, with measured and predicted freeze-out sizes.
+
+    Args:
+      dataset: a result, possibly incomplete; what is not measured is hatched.
+
+    Raises:
+      InputError: if nothing is measured.
+    """
+    with _figure(5) as figure:
+        _maps(figure, dataset)
+    return figure
+
+
+def noise_and_dimension(dataset: xr.Dataset) -> Figure:
+    """Draw effective noise and soft dimension of every rung and law against N, at held-out points."""
+    with _figure(4.8) as figure:
+        _noise_and_dimension(figure, dataset)
+    return figure
+
+
+def condensation(dataset: xr.Dataset) -> Figure:
+    """Draw the participation ratio against N, and the noise variance at which it crosses 1/2."""
+    with _figure(4.8) as figure:
+        left, right = figure.subplots(1, 2)
+        panels.participation_ratio(left, dataset, _condensing(dataset))
+        panels.crossing_times(right, dataset)
+    return figure
+
+
+def _plain(name: str) -> str:
+    """A name for a title: one line, not too long."""
+    line = " ".join(name.split())
+    return line if len(line) <= 50 else line[:49] + "…"
+
+
+def overlay(dataset: xr.Dataset) -> Figure:
+    """Compose the most telling panels: gains, freeze-out maps, effective noise and soft dimension.
+
+    Args:
+      dataset: a result, possibly incomplete.
+
+    Raises:
+      InputError: if nothing is measured.
+    """
+    seeds = int((dataset["complete"].values == 1).sum(axis=1).max())
+    sets, bars = (
+        (f"{seeds} training sets", "Bars: 95 % intervals over training sets.")
+        if seeds > 1
+        else ("one training set", "No bars: one training set.")
+    )
+    with _figure(14.5) as figure:
+        top, middle, bottom = figure.subfigures(3, 1, squeeze=False)[:, 0]
+        _gains_along_size(top, dataset)
+        _maps(middle, dataset)
+        _noise_and_dimension(bottom, dataset)
+        title = f"{_plain(str(dataset.attrs['name']))}: theory and measurement at held-out points, {sets}"
+        figure.suptitle(title, fontsize=13, parse_math=False)
+        figure.supxlabel(f"Lines: theory, nothing fitted. Points: measurement. {bars}", fontsize=10)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Render a figure."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the report spells it out.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG atomically: a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(png(figure))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,249 @@
+"""The report of a run: one HTML file that needs nothing outside itself, neither network nor script."""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from geomem_jax import compare, curves, participation, plots
+from geomem_jax.formatting import format_size
+from geomem_jax.statistics import MIN_SEEDS
+
+MOST_ROWS = 24  # more distinct variances than this are shown by a selection
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 74rem;
+  margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+h1, h2 { line-height: 1.2; }
+h2 { margin-top: 2.2rem; border-bottom: 1px solid #bbb; }
+p, li, dd { max-width: 48rem; }
+.verdict { border-left: 5px solid #0072b2; background: #f1f6fa; padding: .7rem 1rem; max-width: 52rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: .4rem; }
+th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #555; }
+.settings td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+figure { margin: 1.5rem 0; }
+img { max-width: 100%; height: auto; }
+figcaption { max-width: 52rem; }
+dt { font-weight: 600; margin-top: .6rem; }
+"""
+
+GAUSSIAN_RELATIVE = """
+<h2>These data are not Gaussian</h2>
+<p>The laws know the variances along the directions and nothing else. All gains here are
+<strong>Gaussian-relative</strong>: divided by the Wiener gain σ²/(σ² + t), the gain that infinite data would give
+<em>if they were Gaussian</em> with these variances. For any other data the gain of infinite data is, averaged over
+points, smaller. The Wiener gain is thus an upper bound, a relative gain need not reach 1 at any N, and a direction
+may read as frozen at every N although nothing is missing. Compare rungs, sizes and directions with each other
+rather than with 1.</p>
+"""
+
+SUBSETS = """
+<p>All points there are fix the directions (principal components) and the variances. For every seed the points are
+put into random order: the training set of size N is the first N of them, so that N runs over nested subsets, and
+the <em>held-out points</em> are the last ones, outside the largest subset. Training sets of different seeds share
+points, the more so the larger N is, so that their intervals become too narrow as N nears the number of points there
+are.</p>
+"""
+
+GLOSSARY = """
+<h2>Words</h2>
+<dl>
+<dt>Direction</dt><dd>An axis of the data along which they vary with variance σ²; all are uncorrelated (principal
+components). Directions of equal variance are averaged.</dd>
+<dt>Noise variance t</dt><dd>A noised point is a point plus Gaussian noise of variance t in every direction.</dd>
+<dt>Gain g</dt><dd>How much of a small shift of the noised point along a direction survives denoising: 1, the model
+moves freely; 0, it does not move.</dd>
+<dt>Relative gain ρ</dt><dd>The mean gain over training sets and points, divided by the gain of infinite data.</dd>
+<dt>Frozen</dt><dd>A direction with ρ below ½.</dd>
+<dt>Freeze-out size N*</dt><dd>The dataset size above which a direction is free. "By median" uses the median over
+points in each training set: where few points carry the mean, the two differ.</dd>
+<dt>Effective noise κ</dt><dd>The noise at which infinite data would have the same gains: g = σ²/(σ² + κ). Finite
+data act like extra noise, κ ≥ t. Measured from the soft dimension.</dd>
+<dt>Soft dimension</dt><dd>The sum of all gains: the number of free directions, counted without a threshold.</dd>
+<dt>Participation ratio Y</dt><dd>The sum of the squared weights of the training points in the empirical score: 1
+where one training point answers alone (it is copied), 1/N where all answer alike.</dd>
+<dt>Condensation time t_c</dt><dd>The noise variance at which the information ½ Σ log(1 + σ²/t) between a point and
+its noised version equals log N, enough to tell N points apart.</dd>
+<dt>Rungs</dt><dd><em>Population</em>: the score of the true covariance, infinite data. <em>Linear</em>: the score
+of the sample covariance of N points. <em>Empirical</em>: the exact score of N points, which a perfect learner would
+reach.</dd>
+<dt>Point classes</dt><dd><em>Training points</em>: a point of the training set plus noise. <em>Held-out
+points</em>: a point outside it plus noise.</dd>
+</dl>
+"""
+
+
+def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """A table that scrolls in its own box; every cell is escaped, the first of a row is its heading."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(header[0])} table" tabindex="0"><table class="{kind}">'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _with_interval(measured: tuple[float, float, float], grid: tuple[float, float]) -> str:
+    value, lower, upper = (format_size(number, grid) for number in measured)
+    bare = np.isnan(measured[1]) or (not np.isfinite(measured[0]) and value == lower == upper)
+    return value if bare else f"{value} [{lower}, {upper}]"
+
+
+def _freeze_out(dataset: xr.Dataset, t: float) -> str:
+    rows = compare.freeze_out_table(dataset, t)
+    chosen = curves.spaced(len(rows), MOST_ROWS)
+    rungs = [rung for rung in rows[0].measured if np.isfinite(rows[0].predicted.get(rung, np.nan))]
+    header = ["variance σ²", "directions"]
+    for rung in rungs:
+        header += [f"{rung}: law", "measured", "by median"]
+    cells = []
+    for row in (rows[index] for index in chosen):
+        line = [f"{row.variance:.4g}", str(row.multiplicity)]
+        for rung in rungs:
+            measured = (row.measured[rung], row.measured_median[rung])
+            line += [format_size(row.predicted[rung]), *(_with_interval(size, row.grid) for size in measured)]
+        cells.append(line)
+    caption = f"Freeze-out sizes N* at noise variance t = {t:.3g}, held-out points, with 95 % intervals."
+    if len(chosen) < len(rows):
+        caption += f" {len(chosen)} of {len(rows)} distinct variances, evenly spaced by rank."
+    text = (
+        "<p>A direction is free above its freeze-out size and frozen below. Sizes outside the measured grid are "
+        "bounded (&lt;, &gt;), never extrapolated; under the population law no direction ever freezes.</p>"
+    )
+    return "<h2>Freeze-out sizes</h2>" + text + _table(caption, header, cells)
+
+
+def _time(log_time: float, grid: tuple[float, float]) -> str:
+    if np.isinf(log_time):
+        return f"< {grid[0]:.3g}" if log_time < 0 else f"> {grid[1]:.3g}"
+    return "n/a" if np.isnan(log_time) else f"{np.exp(log_time):.3g}"
+
+
+def _crossings(dataset: xr.Dataset) -> str:
+    found = participation.crossing_times(dataset)
+    cells = []
+    for size, predicted, *measured in zip(*found[:5], strict=True):
+        value, lower, upper = (_time(end, found.grid) for end in measured)
+        bare = np.isnan(measured[1]) or (not np.isfinite(measured[0]) and value == lower == upper)
+        ratio = f"{np.exp(predicted - measured[0]):.2f}" if np.isfinite(measured[0]) else "n/a"
+        cells.append([str(size), f"{np.exp(predicted):.3g}", value if bare else f"{value} [{lower}, {upper}]", ratio])
+    if not cells:
+        return "<p>No training set of at least three points is measured.</p>"
+    header = ["N", "predicted t_c", "measured", "predicted / measured"]
+    caption = "Noise variance at which the mean participation ratio at training points is ½, with 95 % intervals."
+    return _table(caption, header, cells)
+
+
+def _figure(figure: plots.Figure, alternative: str, caption: str) -> str:
+    data = base64.b64encode(plots.png(figure)).decode("ascii")
+    image = f'<img src="data:image/png;base64,{data}" alt="{escape(alternative)}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def _figures(dataset: xr.Dataset) -> str:
+    return (
+        "<h2>Figures</h2><p>Lines are theory with nothing fitted, points are measurements, bars are 95 % intervals "
+        "over training sets. A rung and the law of its name share a colour.</p>"
+        + _figure(
+            plots.gains(dataset),
+            "Relative gain of the linear and the empirical rung against dataset size and against noise variance.",
+            "<strong>Gains.</strong> Left, against the dataset size at one noise variance; right, against the noise "
+            "variance at one dataset size. One colour per variance. In the grey band a direction is frozen; at 1 "
+            "(dotted) it moves as with infinite data. Arrows at the upper edge stand for points above it.",
+        )
+        + _figure(
+            plots.freeze_out_maps(dataset),
+            "Maps of the measured relative gain over direction and dataset size, with freeze-out sizes.",
+            "<strong>Which directions freeze where.</strong> Each row is a direction (large variance above), each "
+            "column a dataset size; dark cells are frozen, white cells free, hatched ones not measured. Lines are the "
+            "freeze-out sizes that the laws predict, the heavy one for this rung; points are those measured, with "
+            "intervals, and arrows point to sizes outside the grid. Agreement: the points lie on the heavy line.",
+        )
+        + _figure(
+            plots.noise_and_dimension(dataset),
+            "Effective noise and soft dimension of all rungs against dataset size.",
+            "<strong>One number per dataset size.</strong> Left, the effective noise: finite data act like more noise "
+            "than there is (dotted). Right, the sum of the gains: how many directions are free.",
+        )
+        + _figure(
+            plots.condensation(dataset),
+            "Participation ratio against dataset size, and the noise variance at which it crosses one half.",
+            "<strong>Condensation.</strong> Left, how nearly one training point answers alone; right, the noise "
+            "variance below which it does, at training points, against the one predicted from the variances.",
+        )
+    )
+
+
+def _settings(dataset: xr.Dataset) -> str:
+    rows: list[tuple[str, str]] = []
+    for name, value in dataset.attrs.items():
+        if name in ("configuration", "versions"):
+            entries = json.loads(value).items()
+            rows += [(f"{name}: {key}", "default" if entry is None else str(entry)) for key, entry in entries]
+        else:
+            rows.append((str(name), str(value)))
+    for dimension in ("dataset_size", "noise_variance"):
+        rows.append((dimension, ", ".join(f"{number:.6g}" for number in dataset[dimension].values)))
+    return "<h2>How this was made</h2>" + _table(
+        "Settings and versions of this run.", ("what", "value"), rows, "settings"
+    )
+
+
+def write(dataset: xr.Dataset, path: Path) -> None:
+    """Write the report, atomically: a reader sees the old file or the new one, never a part.
+
+    Args:
+      dataset: a result, possibly incomplete.
+      path: the HTML file; replaced if it exists.
+
+    Raises:
+      InputError: if nothing is measured.
+    """
+    found = compare.verdict(dataset)
+    name = escape(str(dataset.attrs["name"]))
+    seeds = "1 training set" if found.num_seeds == 1 else f"{found.num_seeds} training sets"
+    facts = (
+        f"{dataset.sizes['direction']} directions · N = {dataset['dataset_size'].values.min()} to "
+        f"{dataset['dataset_size'].values.max()} points · t = {dataset['noise_variance'].values.min():.3g} to "
+        f"{dataset['noise_variance'].values.max():.3g} · {seeds} of each size"
+    )
+    if found.num_seeds < MIN_SEEDS:
+        facts += f" (an interval of 95 % needs at least {MIN_SEEDS})"
+    subsets = SUBSETS if dataset.attrs.get("max_points", -1) >= 0 else ""
+    body = (
+        f"<h1>Which directions of {name} freeze out</h1><p>{escape(facts)}</p>"
+        f'<p class="verdict"><strong>Verdict.</strong> {escape(found.sentence)}</p>'
+        + (GAUSSIAN_RELATIVE + subsets if dataset.attrs["gaussian_relative"] else "")
+        + _freeze_out(dataset, found.noise_variance)
+        + _figures(dataset)
+        + "<h2>When a training point is copied</h2><p>At a noised training point the participation ratio of the "
+        "empirical score rises to 1 as the noise falls: one training point answers alone. The prediction is the "
+        "condensation time, from the variances alone; it is leading order in the number of directions.</p>"
+        + _crossings(dataset)
+        + GLOSSARY
+        + _settings(dataset)
+    )
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{name}: freeze-out by theory and measurement</title><style>{STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+"""A result whose rungs obey their laws up to noise from seed to seed, for tests of figures and reports."""
+
+import json
+
+import numpy as np
+
+import theory
+from geomem_jax import results
+
+LADDER = np.concatenate([np.repeat(2.0 ** -np.arange(6), 4), np.zeros(8)])
+SIZES = np.array([2, 8, 32, 128, 512, 2048])
+TIMES = np.array([0.03, 0.1, 0.3, 1.0])
+RUNGS = ("population", "linear", "empirical")
+
+
+def simulated(variances=LADDER, num_seeds=8, noise=0.03, draw=0, **attributes):
+    rng = np.random.default_rng(draw)
+    dataset = results.empty(
+        rungs=RUNGS,
+        laws=RUNGS,
+        dataset_sizes=SIZES,
+        noise_variances=TIMES,
+        seeds=range(num_seeds),
+        variances=variances,
+        attributes={
+            "name": "ladder",
+            "configuration": json.dumps({"data": None, "seeds": num_seeds}),
+            "versions": json.dumps({"jax": "0.10"}),
+            "gaussian_relative": 0,
+            "centred": 0,
+            "max_points": -1,
+            **attributes,
+        },
+    )
+    dataset["complete"][:] = 1
+    dataset["reference_gain"][:] = theory.wiener_gain(variances, TIMES)
+    for rung in RUNGS:
+        law = np.asarray(theory.gain(variances, SIZES[:, None], TIMES, rung))
+        dataset["predicted_gain"].loc[{"law": rung}] = law
+        shape = (*law.shape[:2], num_seeds, law.shape[2])
+        gain = law[:, :, None] * (1 + (noise * rng.standard_normal(shape) if rung != "population" else 0))
+        dataset["gain"].loc[{"rung": rung}] = gain
+        dataset["gain_median"].loc[{"rung": rung}] = gain
+        dataset["soft_dimension"].loc[{"rung": rung}] = gain.sum(axis=-1)
+    # Falls with t through 1/2 exactly at the condensation time.
+    ratio = TIMES / np.asarray(theory.condensation_time(variances, SIZES))[:, None]
+    participation = 1 / (1 + ratio)
+    spread = 1 + noise * rng.standard_normal((len(SIZES), 1, num_seeds))
+    dataset["participation"].loc[{"rung": "empirical"}] = participation[:, :, None] * spread
+    return dataset
+
+
+def partial(dataset):
+    """Interrupted: half of the seeds lack the three largest sizes, the largest size is nowhere."""
+    dataset["complete"][3:, 4:] = 0
+    dataset["complete"][-1] = 0
+    for name in ("gain", "gain_median", "participation", "soft_dimension"):
+        dataset[name] = dataset[name].where(dataset["complete"] == 1).transpose(*results.DIMENSIONS[name])
+    return dataset

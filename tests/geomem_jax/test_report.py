@@ -1,0 +1,160 @@
+"""The report says what the result says and needs nothing outside itself."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from geomem_jax import compare, report
+from geomem_jax.formatting import format_size
+
+from . import plotted
+
+FETCHING = {"src", "href", "srcset", "action", "data", "poster", "background", "formaction", "cite", "ping"}
+HOSTILE = "<script>alert(1)</script>\"'&"
+
+
+class Page(HTMLParser):
+    """Tags, attributes that could fetch something, text, and cells of every table."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.targets, self.words, self.tables, self.alts = [], [], [], [], []
+        self.in_cell = False
+        self.feed(source)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.targets += [value for name, value in attributes if name in FETCHING]
+        self.alts += [value for name, value in attributes if name == "alt"]
+        assert not any(name.startswith("on") for name, _ in attributes)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.in_cell = False
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.in_cell:
+            self.tables[-1][-1][-1] += data
+
+
+def written(dataset, folder):
+    report.write(dataset, folder / "report.html")
+    assert [path.name for path in folder.iterdir()] == ["report.html"]
+    source = (folder / "report.html").read_text("utf-8")
+    return source, Page(source)
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are made but not rendered, which takes most of the time and is tested with the figures."""
+    monkeypatch.setattr("geomem_jax.plots.png", lambda figure: b"")
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    return written(plotted.simulated(), tmp_path_factory.mktemp("ladder"))
+
+
+def test_it_references_nothing_outside_itself(ladder):
+    source, page = ladder
+    assert len(page.targets) == 4
+    assert all(target.startswith("data:image/png;base64,iVBORw0KGgo") for target in page.targets)
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    assert "url(" not in source
+    assert "@import" not in source
+    assert "http" not in source
+    assert len(page.alts) == 4
+    assert all(len(alt) > 30 for alt in page.alts)
+
+
+def test_the_parser_notices_references():
+    page = Page('<a href="https://x.org">x</a><script src="y.js"></script><img src="data:image/png;base64,AA" alt="z">')
+    assert page.targets == ["https://x.org", "y.js", "data:image/png;base64,AA"]
+    assert page.tags == ["a", "script", "img"]
+
+
+def test_the_verdict_comes_first_and_the_table_is_that_of_the_comparison(ladder):
+    _, page = ladder
+    found = compare.verdict(plotted.simulated())
+    assert found.sentence in page.text
+    assert page.text.index(found.sentence) < page.text.index("Freeze-out sizes N* at noise variance")
+    rows = compare.freeze_out_table(plotted.simulated(), found.noise_variance)
+    header, *cells = page.tables[0]
+    assert header[:2] == ["variance σ²", "directions"]
+    assert header[2:] == ["linear: law", "measured", "by median", "empirical: law", "measured", "by median"]
+    assert len(cells) == len(rows) == 6
+    for row, (variance, multiplicity, *sizes) in zip(rows, cells, strict=True):
+        assert (float(variance), int(multiplicity)) == (row.variance, row.multiplicity)
+        for rung, (law, by_mean, by_median) in zip(("linear", "empirical"), (sizes[:3], sizes[3:]), strict=True):
+            assert law == format_size(row.predicted[rung])
+            for cell, measured in ((by_mean, row.measured[rung]), (by_median, row.measured_median[rung])):
+                value, lower, upper = (format_size(end, row.grid) for end in measured)
+                assert cell in (value, f"{value} [{lower}, {upper}]")
+                assert ("[" in cell) == (not value == lower == upper)
+
+
+def test_gaussian_data_are_not_called_relative(ladder):
+    assert "Gaussian-relative" not in ladder[1].text
+
+
+def test_predicted_and_measured_crossings_are_both_there(ladder):
+    header, *cells = ladder[1].tables[1]
+    assert header == ["N", "predicted t_c", "measured", "predicted / measured"]
+    assert [int(row[0]) for row in cells] == list(plotted.SIZES[1:])
+    ratios = [float(row[3]) for row in cells if row[3] != "n/a"]
+    assert len(ratios) >= 3
+    # The simulated ratio crosses at the predicted time; noise of 3 %, and interpolation over a factor of 3 in t.
+    np.testing.assert_allclose(ratios, 1, atol=0.15)
+
+
+def test_settings_are_shown(ladder):
+    settings = dict(ladder[1].tables[2])
+    assert settings["configuration: seeds"] == "8"
+    assert settings["configuration: data"] == "default"
+    assert settings["versions: jax"] == "0.10"
+    assert settings["dataset_size"].startswith("2, 8, 32")
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_hostile_names_are_text(tmp_path):
+    configuration = json.dumps({HOSTILE: HOSTILE})
+    source, page = written(plotted.simulated(name=HOSTILE, configuration=configuration, extra=HOSTILE), tmp_path)
+    assert "<script" not in source
+    assert "script" not in page.tags
+    assert page.text.count(HOSTILE) == 2 + 1 + 2 + 1  # title, heading, name, configuration twice, extra
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_many_variances_of_real_data(tmp_path):
+    variances = np.geomspace(1, 1e-3, 64)
+    _, page = written(plotted.simulated(variances, gaussian_relative=1, centred=1, max_points=3000), tmp_path)
+    assert "All gains here are Gaussian-relative : divided by the Wiener gain" in page.text
+    assert "N runs over nested subsets" in page.text
+    assert "24 of 64 distinct variances, evenly spaced by rank." in page.text
+    assert len(page.tables[0]) == 1 + 24
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        (plotted.simulated(num_seeds=1), "1 training set of each size (an interval of 95 % needs at least 6)"),
+        (plotted.partial(plotted.simulated()), "Partial run, 32 of 48 training sets measured."),
+    ],
+    ids=["one seed", "partial"],
+)
+@pytest.mark.usefixtures("unrendered")
+def test_less_than_a_full_run(dataset, said, tmp_path):
+    _, page = written(dataset, tmp_path)
+    assert said in page.text
+    assert "nan" not in " ".join(cell for table in page.tables for row in table for cell in row)
