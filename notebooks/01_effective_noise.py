@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Does the effective-noise law predict the gains of linear and empirical scores?
 #
-# Finite data act like extra noise: the mean gain of a direction of variance $v$ is $v/(v+\kappa)$, and only the effective
+# Finite data act like extra noise: the mean gain of a direction of variance $v$ is $v/(v+\kappa)$; only the effective
 # noise $\kappa(N,t)$ depends on the score model (`theory.effective_noise`). Both laws are asymptotic in the number of
 # directions $d$, so the linear law is tested at $d = 160$ and the empirical law by how its deviation falls with $d$.
 
