@@ -317,7 +317,7 @@ def test_the_table_holds_predictions_and_both_definitions():
         (-np.inf, (2, 16384), "< 2"),
         (np.inf, (2, 16384), "> 16384"),
         (np.inf, (2, 12345678), "> 12345678"),
-        (-np.inf, None, "< 1"),
+        (-np.inf, None, "never"),
         (-0.5, None, "< 1"),
         (np.inf, None, "inf"),
         (43.25 * np.log(10), None, "10^43"),
