@@ -1,6 +1,9 @@
 """The command line: ``geomem predict`` and ``geomem overlay``."""
 
+import contextlib
+import io
 import sys
+from itertools import groupby
 from typing import Annotated
 
 import tyro
@@ -38,14 +41,30 @@ def _overlay(options: OverlayOptions) -> None:
     print(f"\nreport: {folder / 'report.html'}")
 
 
+def _parse() -> OverlayOptions | PredictOptions:
+    """Parse the command line; an error of the parser, which it prints at length, becomes one line."""
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(
+                Command,
+                prog="geomem",
+                description="Which directions of the data a diffusion model can still vary, at which dataset size.",
+            )
+    except SystemExit as stop:
+        if not stop.code:  # help was asked for
+            raise
+    # A box with a heading and paragraphs, of which the first is the error and the last says where help is.
+    _, *lines = (line.strip(" │╭╮╰╯─") for line in shown.getvalue().splitlines())
+    paragraphs = [list(group) for full, group in groupby(lines, lambda line: bool(line.strip("-"))) if full]
+    error, hint = (" ".join(paragraphs[index]) for index in (0, -1))
+    raise InputError(f"{error.rstrip('.')}. {hint}")
+
+
 def main() -> None:
     """Run the command line; a user's error is one line on standard error and exit status 2."""
     try:
-        options = tyro.cli(
-            Command,
-            prog="geomem",
-            description="Which directions of the data a diffusion model can still vary, at which dataset size.",
-        )
+        options = _parse()
         if isinstance(options, PredictOptions):
             _predict(options)
         else:

@@ -1,10 +1,12 @@
 """What a run is made of: the frozen dataclasses from which the command line is generated."""
 
 import dataclasses
-import math
 from pathlib import Path
 
 from geomem_jax.errors import InputError
+
+LARGEST_SEED = 2**32 - 1  # of more bits a key of random numbers would use the lowest 32
+LARGEST_SIZE = 2**53  # double precision counts no further
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +26,11 @@ class SpectrumOptions:
     embedding: int | None = None
     """Rotate a linear manifold at random into a space of this many dimensions."""
 
-    def __post_init__(self) -> None:
-        """Refuse two spectra at once, and manifold options on data that are no manifold."""
+    def check(self) -> None:
+        """Refuse two spectra at once, and manifold options on data that are no manifold.
+
+        Not on construction: the parser of the command line would swallow the error and print one of its own.
+        """
         given = [name for name in ("data", "variances", "two_level", "power_law") if getattr(self, name) is not None]
         flags = [f"--{name.replace('_', '-')}" for name in given]
         if len(given) > 1:
@@ -65,21 +70,23 @@ class OverlayOptions(SpectrumOptions):
     resume: Path | None = None
     """Folder of an interrupted run, to be finished with its own options."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Refuse numbers out of range."""
         # Spelled out: the zero-argument form does not survive the class that slots=True makes.
-        SpectrumOptions.__post_init__(self)
+        SpectrumOptions.check(self)
         for name, least in (("seeds", 1), ("points", 2), ("seed", 0)):
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"--{name} is {value}; give at least {least}")
+        if self.seed > LARGEST_SEED:
+            raise InputError(f"--seed is {self.seed}; give at most {LARGEST_SEED}")
 
 
 def parse_sizes(text: str, option: str, least: int) -> tuple[int, ...]:
     """Read an ascending list of dataset sizes such as ``2,4,8``.
 
     Raises:
-      InputError: if an entry is not a whole number of at least ``least``, or appears twice.
+      InputError: if an entry is not a whole number between ``least`` and 2^53, or appears twice.
     """
     sizes = []
     for entry in text.split(","):
@@ -87,8 +94,8 @@ def parse_sizes(text: str, option: str, least: int) -> tuple[int, ...]:
             value = float(entry)
         except ValueError:
             raise InputError(f"{option} has {entry!r}; give whole numbers such as 10,100,1000") from None
-        if not (math.isfinite(value) and value == int(value) and value >= least):
-            raise InputError(f"{option} has {entry.strip()}; give whole numbers of at least {least}")
+        if not (least <= value <= LARGEST_SIZE and value.is_integer()):
+            raise InputError(f"{option} has {entry.strip()}; give whole numbers from {least} to {LARGEST_SIZE:.0e}")
         sizes.append(int(value))
     if len(set(sizes)) < len(sizes):
         raise InputError(f"{option} {text} names a size twice; give each once")

@@ -63,22 +63,35 @@ def _start(options: OverlayOptions) -> tuple[Path, xr.Dataset, Source, sweep.Gri
     grid = _grid(options, source)
     dataset = sweep.prepare(source, grid, _configuration(options))
     folder = _new_folder(options, source)
-    results.save(dataset, folder / RESULTS)
+    try:
+        results.save(dataset, folder / RESULTS)
+    except BaseException:
+        folder.rmdir()  # still empty, for saving is atomic
+        raise
     return folder, dataset, source, grid
 
 
-def _resume(folder: Path) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
+def _resume(given: OverlayOptions, folder: Path) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
+    if given != OverlayOptions(resume=folder):
+        raise InputError(
+            f"--resume {folder} finishes that run with its own options; give no others, or start a new run"
+        )
     path = folder / RESULTS
     dataset = results.load(path)
     try:
         options = OverlayOptions(**results.configuration(dataset))  # type: ignore[arg-type]
+        options.check()
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its configuration is not one of this version; start a new run") from error
     source = data.from_options(options, options.seed)
     grid = _grid(options, source)
-    same_grid = tuple(dataset.dataset_size.values) == grid.sizes and dataset.sizes["seed"] == grid.seeds
-    if dataset.attrs.get("data_fingerprint") != sweep.fingerprint(source) or not same_grid:
-        raise InputError(f"{path} was measured on other data than {options.data} now holds; start a new run")
+    if dataset.attrs.get("data_fingerprint") != sweep.fingerprint(source):
+        raise InputError(f"{path} was measured on other data than {options.data or source.name} now; start a new run")
+    axes = (tuple(dataset[name].values.tolist()) for name in ("dataset_size", "noise_variance"))
+    numbers = (dataset.attrs.get(name) for name in ("points", "held_out", "random_seed"))
+    measured = (*axes, dataset.sizes["seed"], *numbers)
+    if measured != tuple(grid):
+        raise InputError(f"{path} was measured with other options than it states; start a new run")
     return folder, dataset, source, grid
 
 
@@ -129,7 +142,7 @@ def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
       InputError: if the options cannot be carried out; nothing is left on disk then.
       KeyboardInterrupt: passed on, with what was measured so far on disk.
     """
-    folder, dataset, source, grid = _start(options) if options.resume is None else _resume(options.resume)
+    folder, dataset, source, grid = _start(options) if options.resume is None else _resume(options, options.resume)
     console.print(
         f"{source.name}: {len(source.variances)} directions, N = {min(grid.sizes)} to {max(grid.sizes)}, "
         f"t = {min(grid.noise_variances):g} to {max(grid.noise_variances):g}, {grid.seeds} training sets"

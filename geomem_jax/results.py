@@ -27,6 +27,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import h5py  # type: ignore[import-untyped]
 import numpy as np
 import xarray as xr
 
@@ -98,11 +99,18 @@ def load(path: Path) -> xr.Dataset:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the results.nc of an earlier run")
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
-            dataset = opened.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a readable netCDF file ({str(error).splitlines()[0]})") from error
-    missing = [name for name in DIMENSIONS if name not in dataset or set(dataset[name].dims) != set(DIMENSIONS[name])]
+        with h5py.File(path) as opened:
+            list(opened.values())  # first of all: where this fails, h5netcdf prints a traceback when it is collected
+        with xr.open_dataset(path, engine="h5netcdf") as result:
+            dataset = result.load()
+    except Exception as error:  # a damaged file can make the parser raise anything
+        raise InputError(f"{path}: not a readable netCDF file ({type(error).__name__})") from error
+    coordinates = {name: (name,) for dims in DIMENSIONS.values() for name in dims} | {"variance": ("direction",)}
+    missing = [
+        name
+        for name, dims in (DIMENSIONS | coordinates).items()
+        if name not in dataset.variables or set(dataset[name].dims) != set(dims)
+    ]
     if missing:
         raise InputError(f"{path}: not a result of geomem, {missing[0]!r} is missing or has other dimensions")
     return dataset.assign({name: dataset[name].transpose(*dims) for name, dims in DIMENSIONS.items()})

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -79,42 +80,47 @@ def default_noise_variances(variances: np.ndarray, sizes: tuple[int, ...]) -> tu
 
 
 def check(source: Source, grid: Grid) -> None:
-    """Refuse a grid that the data cannot fill.
-
-    Raises:
-      InputError: naming the largest size and what is there.
-    """
+    """Refuse, by an InputError, a grid that the data cannot fill or memory cannot hold; allocates nothing."""
     if source.max_points is not None and max(grid.sizes) + grid.held_out > source.max_points:
         raise InputError(
             f"dataset size {max(grid.sizes)} with {grid.held_out} held-out points needs more than the "
             f"{source.max_points} points of {source.name}; give sizes up to {source.max_points - grid.held_out}"
+        )
+    # Points (drawn, rotated and centred), eigendecompositions, and three numbers per direction of every result.
+    directions = len(source.variances)
+    cells = len(grid.sizes) * len(grid.noise_variances) * grid.seeds * len(RUNGS) * len(results.POINT_CLASSES)
+    points = 3 * (max(grid.sizes) + grid.held_out + 2 * grid.points)
+    numbers = (points + 6 * directions + 3 * cells) * directions
+    if 4 * numbers > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+        raise InputError(
+            f"{directions} directions, N up to {max(grid.sizes)}, {grid.seeds} training sets and {grid.points} points "
+            f"need about {4 * numbers / 2**30:.3g} GiB, more than half of memory; lower the largest of these numbers"
         )
 
 
 def _commit() -> str:
     """Commit of the checkout this package runs from, or "unknown"."""
     folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         # Only a checkout of this very file counts, not a repository that happens to surround an installation.
-        subprocess.run(
-            ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
-            capture_output=True,
-            check=True,
-            timeout=10,
-        )
+        ours = ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(ours, capture_output=True, check=True, timeout=10)
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
 def fingerprint(source: Source) -> str:
-    """Digest of what the directions and variances are, so that a resumed run notices other data."""
-    digest = hashlib.sha256(np.ascontiguousarray(source.variances, np.float64).tobytes())
-    if source.basis is not None:
-        # Rounded: eigenvectors of the same data may differ in the last bits between machines.
-        digest.update(np.round(np.abs(np.asarray(source.basis, np.float64)), 4).tobytes())
-    return digest.hexdigest()[:16]
+    """Digest of the points, or of the variances from which they are drawn, so that a resumed run notices other data.
+
+    Not of computed directions: those of the same data may differ in the last bits between machines.
+    """
+    if source.max_points is None:
+        content = np.asarray(source.variances, np.float64)
+    else:
+        content = np.asarray(source.draw(jax.random.key(0), source.max_points, 0).train, np.float32)
+    return hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()[:16]
 
 
 def prepare(source: Source, grid: Grid, configuration: dict[str, object]) -> xr.Dataset:

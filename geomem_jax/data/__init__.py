@@ -35,6 +35,7 @@ def load(name_or_path: str | Path) -> Source:
 
 def from_options(options: SpectrumOptions, seed: int = 0) -> Source:
     """Load the data that the options name; ``seed`` draws the rotation of ``--embedding``."""
+    options.check()
     if options.data is not None:
         return load(options.data)
     if options.variances is not None:
