@@ -23,11 +23,10 @@ seeds, the independent training sets (:mod:`geomem_jax.compare`).
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 import xarray as xr
 
@@ -81,13 +80,13 @@ def empty(
 
 def save(dataset: xr.Dataset, path: Path) -> None:
     """Write atomically: a reader sees the old file or the new one, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
+    # Named by the process rather than by tempfile, whose files are readable to their owner alone.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         dataset.to_netcdf(temporary, engine="h5netcdf")
-        Path(temporary).replace(path)
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> xr.Dataset:
