@@ -4,8 +4,8 @@ r"""The linear rung: the Gaussian score fitted to ``N`` points.
           g_i=\sum_kq_{ik}^2\frac{\lambda_k}{\lambda_k+t}\quad\text{for}\quad\hat\Sigma=Q\,\mathrm{diag}(\lambda)\,Q^\top,
 
 where :math:`\hat\Sigma=\frac1N\sum_\mu(y^\mu-m)(y^\mu-m)^\top` and the mean :math:`m` is known to be zero or, with
-``centred``, that of the training points.  The gains do not depend on the
-point; one eigendecomposition serves every ``t``.
+``centred``, that of the training points; then :math:`N-1` stands for :math:`N`, here as in the law.  The gains do not
+depend on the point; one eigendecomposition serves every ``t``.
 """
 
 from functools import partial
@@ -35,7 +35,9 @@ def fit(data: jax.Array, count: jax.Array | int, *, centred: bool) -> LinearMode
     used = (jnp.arange(data.shape[0]) < count)[:, None]
     mean = jnp.sum(jnp.where(used, data, 0), axis=0) / count if centred else jnp.zeros(data.shape[1], data.dtype)
     deviations = jnp.where(used, data - mean, 0)
-    covariance = jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST) / count
+    covariance = jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST)
+    # A single centred point has no spread: 0, not 0/0.
+    covariance = covariance / jnp.maximum(count - int(centred), 1)
     eigenvalues, eigenvectors = jnp.linalg.eigh(covariance)
     return LinearModel(mean, jnp.maximum(eigenvalues, 0), eigenvectors)
 

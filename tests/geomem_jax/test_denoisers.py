@@ -148,7 +148,7 @@ def test_linear_rung(n: int, centred: bool) -> None:
         gains = linear.gains(model, jnp.array([0.01, 0.3]))
         used = np.asarray(data[:n], np.float64)
         mean = used.mean(axis=0) if centred else np.zeros(24)
-        covariance = (used - mean).T @ (used - mean) / n
+        covariance = (used - mean).T @ (used - mean) / (n - centred)
         for t, found in zip((0.01, 0.3), gains, strict=True):
             expected = covariance @ np.linalg.inv(covariance + t * np.eye(24))
             np.testing.assert_allclose(found, np.diag(expected), rtol=1e-8, atol=1e-12)

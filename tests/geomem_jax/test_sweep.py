@@ -74,7 +74,7 @@ def test_cells_agree_with_an_independent_computation(make):
                 np.testing.assert_allclose(cell.gain_sem, sem, **close)
 
         mean = train.mean(0) if source.centred else 0.0
-        covariance = (train - mean).T @ (train - mean) / size
+        covariance = (train - mean).T @ (train - mean) / (size - source.centred)
         fitted = np.diag(covariance @ np.linalg.inv(covariance + t * np.eye(len(covariance))))
         wiener = source.variances / (source.variances + t)
         for point in results.POINT_CLASSES:
