@@ -13,6 +13,7 @@ from scipy import optimize
 
 import theory
 from geomem_jax.gains import distinct_variances, relative_gain
+from geomem_jax.laws import law_size
 from geomem_jax.statistics import critical_t
 
 POINT = "held_out"  # where rungs are held against their laws
@@ -96,31 +97,25 @@ def measured_noise(dataset: xr.Dataset, rung: str) -> Interval:
     return Interval(mean, lower, upper)
 
 
-def law_size(dataset: xr.Dataset, law: str, n: np.ndarray | float) -> np.ndarray:
-    """The dataset size at which a law holds for ``n`` points of these data."""
-    return np.asarray(n, float) - bool(law == "linear" and dataset.attrs["centred"])
+def _law_size(dataset: xr.Dataset, law: str, n: np.ndarray | float) -> np.ndarray:
+    return law_size(law, n, centred=bool(dataset.attrs["centred"]))
 
 
 def law_relative_gain(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
     """Gain of a law over its gain of infinite data (Wiener), ``s + (g,)`` for ``n`` and ``t`` of shape ``s``."""
     variances, weights = dataset["variance"].values, distinct_variances(dataset).weights
-    gain = np.asarray(theory.gain(variances, law_size(dataset, law, n), t, law), np.float64)
+    gain = np.asarray(theory.gain(variances, _law_size(dataset, law, n), t, law), np.float64)
     return (gain @ weights) / (np.asarray(theory.wiener_gain(variances, t), np.float64) @ weights)
 
 
 def law_noise(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
     """Effective noise of a law, of the shape of ``n`` and ``t``."""
-    return np.asarray(theory.effective_noise(dataset["variance"].values, law_size(dataset, law, n), t, law))
+    return np.asarray(theory.effective_noise(dataset["variance"].values, _law_size(dataset, law, n), t, law))
 
 
 def law_dimension(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
     """Soft dimension of a law, of the shape of ``n`` and ``t``."""
-    return np.asarray(theory.soft_dimension(dataset["variance"].values, law_size(dataset, law, n), t, law))
-
-
-def spaced(count: int, most: int) -> np.ndarray:
-    """Return at most ``most`` of ``count`` positions, evenly spaced by rank, both ends among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    return np.asarray(theory.soft_dimension(dataset["variance"].values, _law_size(dataset, law, n), t, law))
 
 
 def comparison_size(dataset: xr.Dataset) -> int:

@@ -31,3 +31,24 @@ def format_size(log_size: float, grid: tuple[float, float] | None = None) -> str
         return f"{size:.3g}"
     mantissa, exponent = f"{size:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def format_interval(log_sizes: tuple[float, float, float], grid: tuple[float, float]) -> str:
+    """Write a measured size with its interval; a censored one, or one without an interval, stands alone.
+
+    Args:
+      log_sizes: log size, lower and upper end, as :func:`format_size` takes them.
+      grid: smallest and largest size that was measured.
+
+    Example:
+      >>> format_interval((2.0, 1.8, 2.3), (2, 100)), format_interval((float("inf"),) * 3, (2, 100))
+      ('7.39 [6.05, 9.97]', '> 100')
+    """
+    value, lower, upper = (format_size(number, grid) for number in log_sizes)
+    alone = np.isnan(log_sizes[1]) or (np.isinf(log_sizes[0]) and value == lower == upper)
+    return value if alone else f"{value} [{lower}, {upper}]"
+
+
+def spaced(count: int, most: int = 24) -> np.ndarray:
+    """Return at most ``most`` of ``count`` positions, evenly spaced by rank, both ends among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

@@ -20,6 +20,7 @@ import xarray as xr
 import theory
 from geomem_jax.errors import InputError
 from geomem_jax.gains import DistinctVariances, Statistic, distinct_variances, grid_position, relative_gain
+from geomem_jax.laws import data_log_size, law_size
 from geomem_jax.statistics import (
     Bootstrap,
     concordance,
@@ -199,7 +200,7 @@ def predicted_sizes(dataset: xr.Dataset, t: float, law: str) -> np.ndarray:
     Where the data were centred the linear law holds with ``N - 1`` for ``N``, so that its size is one larger.
     """
     log_sizes = _per_variance(dataset, theory.freeze_out_sizes(dataset["variance"].values, t, law))
-    return np.logaddexp(log_sizes, 0.0) if law == "linear" and dataset.attrs["centred"] else log_sizes
+    return data_log_size(law, log_sizes, centred=bool(dataset.attrs["centred"]))
 
 
 def predicted_times(dataset: xr.Dataset, n: int, law: str) -> np.ndarray:
@@ -207,7 +208,7 @@ def predicted_times(dataset: xr.Dataset, n: int, law: str) -> np.ndarray:
 
     ``-inf`` if never frozen; the linear law with ``N - 1`` as in :func:`predicted_sizes`.
     """
-    size = n - 1 if law == "linear" and dataset.attrs["centred"] else n
+    size = law_size(law, n, centred=bool(dataset.attrs["centred"]))
     if size < 1:  # one centred point has no variance: frozen at every noise
         return np.full(len(distinct_variances(dataset).variance), np.inf)
     times = _per_variance(dataset, theory.freeze_out_times(dataset["variance"].values, size, law))

@@ -13,6 +13,7 @@ import xarray as xr
 
 import theory
 from geomem_jax import curves, participation
+from geomem_jax.formatting import spaced
 from geomem_jax.freeze_out import FROZEN_BELOW, freeze_out_sizes, predicted_sizes
 from geomem_jax.gains import distinct_variances
 
@@ -109,8 +110,8 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
 
 def _told_apart(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
     """Positions of the distinct variances that are shown, evenly spaced by rank, and their colours."""
-    shown = curves.spaced(len(distinct_variances(dataset).variance), len(VARIANCE_COLORS))
-    return shown, [VARIANCE_COLORS[index] for index in curves.spaced(len(VARIANCE_COLORS), len(shown))]
+    shown = spaced(len(distinct_variances(dataset).variance), len(VARIANCE_COLORS))
+    return shown, [VARIANCE_COLORS[index] for index in spaced(len(VARIANCE_COLORS), len(shown))]
 
 
 def variance_legend(axes: Axes, dataset: xr.Dataset) -> None:
@@ -170,7 +171,7 @@ def freeze_out_map(axes: Axes, dataset: xr.Dataset, rung: str, at: int) -> Any:
         axes.plot(predicted, rows, color=style.color, linestyle=style.line, linewidth=width, label=f"{law} law")
     _frontier(axes, dataset, rung, t, rows)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, borderaxespad=0.1, handletextpad=0.5)
-    labelled = curves.spaced(len(rows), MOST_LABELS)
+    labelled = spaced(len(rows), MOST_LABELS)
     many = groups.multiplicity.max() > 1
     labels = [f"{groups.variance[row]:.3g}" + (f" × {groups.multiplicity[row]}" if many else "") for row in labelled]
     axes.set_yticks(labelled, labels)
@@ -183,7 +184,7 @@ def freeze_out_map(axes: Axes, dataset: xr.Dataset, rung: str, at: int) -> Any:
 def _frontier(axes: Axes, dataset: xr.Dataset, rung: str, t: float, rows: np.ndarray) -> None:
     """Measured freeze-out sizes with intervals; arrows where they lie outside the grid."""
     style, sizes = STYLES[rung], freeze_out_sizes(dataset, rung, curves.POINT, t)
-    shown = rows[curves.spaced(len(rows), MOST_MARKERS)]
+    shown = rows[spaced(len(rows), MOST_MARKERS)]
     value = sizes.log_value[shown]
     at, lower, upper = (
         np.exp(np.clip(ends[shown], *np.log(sizes.grid)))

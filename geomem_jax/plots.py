@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 import theory
 from geomem_jax import curves, panels
+from geomem_jax.atomic import replacing
 from geomem_jax.freeze_out import best_resolved, laws
 
 FONT: dict[Any, Any] = {
@@ -160,9 +161,5 @@ def png(figure: Figure) -> bytes:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG atomically: a reader sees the old file or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(png(figure))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import numpy as np
 import theory
 from geomem_jax.config import PredictOptions, check_noise_variance, parse_sizes
 from geomem_jax.data.source import Source
+from geomem_jax.laws import data_log_size, law_size
 
 LAWS = tuple(theory.LAWS)
 
@@ -26,16 +27,15 @@ def predict(options: PredictOptions, source: Source) -> dict[str, object]:
     else:
         check_noise_variance(options.t, "--t")
         t = options.t
-    # With an estimated mean the linear law holds with one point less.
-    shift = int(source.centred)
-    log_sizes = {law: np.asarray(theory.freeze_out_sizes(variances, t, law), np.float64) for law in LAWS}
-    if shift:
-        log_sizes["linear"] = np.logaddexp(log_sizes["linear"], 0.0)
     n = np.asarray(sizes, np.float64)
-    dimension = {
-        law: np.asarray(theory.soft_dimension(variances, np.maximum(n - shift * (law == "linear"), 1), t, law))
-        for law in LAWS
-    }
+    log_sizes, dimension = {}, {}
+    for law in LAWS:
+        log_size = theory.freeze_out_sizes(variances, t, law)
+        log_sizes[law] = data_log_size(law, log_size, centred=source.centred)
+        law_n = law_size(law, n, centred=source.centred)
+        # One centred point has no spread, so that nothing moves.
+        reached = np.asarray(theory.soft_dimension(variances, np.maximum(law_n, 1), t, law), np.float64)
+        dimension[law] = np.where(law_n < 1, 0, reached)
     return {
         "name": source.name,
         "t": t,
@@ -45,7 +45,7 @@ def predict(options: PredictOptions, source: Source) -> dict[str, object]:
         "dataset_sizes": list(sizes),
         "condensation_times": np.asarray(theory.condensation_time(variances, n), np.float64).tolist(),
         "onset_times": np.asarray(theory.onset_time(variances, n), np.float64).tolist(),
-        "soft_dimensions": {law: values.astype(np.float64).tolist() for law, values in dimension.items()},
+        "soft_dimensions": {law: values.tolist() for law, values in dimension.items()},
     }
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from geomem_jax import compare, curves, participation, plots
-from geomem_jax.formatting import format_size
+from geomem_jax import compare, participation, plots
+from geomem_jax.atomic import replacing
+from geomem_jax.formatting import format_interval, format_size, spaced
 from geomem_jax.statistics import MIN_SEEDS
-
-MOST_ROWS = 24  # more distinct variances than this are shown by a selection
 
 STYLE = """
 :root { color-scheme: light; }
@@ -95,15 +94,9 @@ def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], k
     )
 
 
-def _with_interval(measured: tuple[float, float, float], grid: tuple[float, float]) -> str:
-    value, lower, upper = (format_size(number, grid) for number in measured)
-    bare = np.isnan(measured[1]) or (not np.isfinite(measured[0]) and value == lower == upper)
-    return value if bare else f"{value} [{lower}, {upper}]"
-
-
 def _freeze_out(dataset: xr.Dataset, t: float) -> str:
     rows = compare.freeze_out_table(dataset, t)
-    chosen = curves.spaced(len(rows), MOST_ROWS)
+    chosen = spaced(len(rows))
     rungs = [rung for rung in rows[0].measured if np.isfinite(rows[0].predicted.get(rung, np.nan))]
     header = ["variance σ²", "directions"]
     for rung in rungs:
@@ -113,7 +106,7 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
         line = [f"{row.variance:.4g}", str(row.multiplicity)]
         for rung in rungs:
             measured = (row.measured[rung], row.measured_median[rung])
-            line += [format_size(row.predicted[rung]), *(_with_interval(size, row.grid) for size in measured)]
+            line += [format_size(row.predicted[rung]), *(format_interval(size, row.grid) for size in measured)]
         cells.append(line)
     caption = f"Freeze-out sizes N* at noise variance t = {t:.3g}, held-out points, with 95 % intervals."
     if len(chosen) < len(rows):
@@ -241,9 +234,5 @@ def write(dataset: xr.Dataset, path: Path) -> None:
         f"<title>{name}: freeze-out by theory and measurement</title><style>{STYLE}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
     )
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

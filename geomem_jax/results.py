@@ -22,7 +22,6 @@ seeds, the independent training sets (:mod:`geomem_jax.compare`).
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from geomem_jax.atomic import replacing
 from geomem_jax.errors import InputError
 
 POINT_CLASSES = ("train", "held_out", "origin")
@@ -80,13 +80,8 @@ def empty(
 
 def save(dataset: xr.Dataset, path: Path) -> None:
     """Write atomically: a reader sees the old file or the new one, never a part."""
-    # Named by the process rather than by tempfile, whose files are readable to their owner alone.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        dataset.to_netcdf(temporary, engine="h5netcdf")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        dataset.to_netcdf(partial, engine="h5netcdf")
 
 
 def load(path: Path) -> xr.Dataset:

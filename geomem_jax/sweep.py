@@ -14,7 +14,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from geomem_jax import results
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import empirical, linear, population
 from geomem_jax.errors import InputError
+from geomem_jax.laws import law_size
 
 RUNGS = ("population", "linear", "empirical")
 
@@ -160,18 +160,16 @@ def prepare(source: Source, grid: Grid, configuration: dict[str, object]) -> xr.
     )
     sizes, t = np.asarray(grid.sizes)[:, None], np.asarray(grid.noise_variances)
     for law in theory.LAWS:
-        n = sizes - 1 if law == "linear" and source.centred else sizes
+        n = law_size(law, sizes, centred=source.centred)
         dataset["predicted_gain"].loc[{"law": law}] = np.asarray(theory.gain(source.variances, n, t, law))
     dataset["reference_gain"][:] = np.asarray(theory.wiener_gain(source.variances, t))
     return dataset
 
 
-@partial(jax.jit, static_argnames="points")
-def _empirical(
-    key: jax.Array, train: jax.Array, count: jax.Array, clean: jax.Array, t: jax.Array, points: int
-) -> _Summary:
-    """Summarize gains at ``points`` noised copies of the first ``clean`` rows, for every noise variance."""
-    noise = jax.random.normal(key, (points, train.shape[1]), train.dtype)
+@jax.jit
+def _empirical(key: jax.Array, train: jax.Array, count: jax.Array, clean: jax.Array, t: jax.Array) -> _Summary:
+    """Summarize gains at the points ``clean`` ``(B, d)`` plus noise, for every noise variance."""
+    noise = jax.random.normal(key, clean.shape, train.dtype)
 
     def at_one_noise(t: jax.Array) -> _Summary:
         posterior = empirical.posterior(train, count, clean + jnp.sqrt(t) * noise, t)
@@ -237,18 +235,11 @@ def _store(dataset: xr.Dataset, rung: str, point: str, size: int, seed: int, sum
 def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: _TrainingSet, size: int, seed: int) -> None:
     t = jnp.asarray(grid.noise_variances, data.train.dtype)
     count = jnp.asarray(size)
+    train = _cycled(data.train, size, grid.points)
+    held_out = _cycled(data.held_out, data.held_out.shape[0], grid.points)
     at_points = {
-        "train": _empirical(
-            data.train_key, data.train, count, _cycled(data.train, size, grid.points), t, points=grid.points
-        ),
-        "held_out": _empirical(
-            data.held_out_key,
-            data.train,
-            count,
-            _cycled(data.held_out, data.held_out.shape[0], grid.points),
-            t,
-            points=grid.points,
-        ),
+        "train": _empirical(data.train_key, data.train, count, train, t),
+        "held_out": _empirical(data.held_out_key, data.train, count, held_out, t),
         "origin": _empirical_at_origin(data.train, count, t),
     }
     # Gains of the Gaussian rungs do not depend on the point: no spread, and no weights to participate.

@@ -6,21 +6,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from geomem_jax.formatting import format_size
+from geomem_jax.formatting import format_interval, format_size, spaced
 
 if TYPE_CHECKING:
     import xarray as xr
-
-MOST_ROWS = 24  # more distinct variances than this are shown by a selection
-
-
-def _selection(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_ROWS)).round().astype(int))
-
-
-def _interval(measured: tuple[float, float, float], grid: tuple[float, float]) -> str:
-    value, lower, upper = (format_size(number, grid) for number in measured)
-    return value if not np.isfinite(measured[0]) and value == lower == upper else f"{value} [{lower}, {upper}]"
 
 
 def print_prediction(prediction: dict[str, Any]) -> None:
@@ -29,7 +18,7 @@ def print_prediction(prediction: dict[str, Any]) -> None:
     variances = np.asarray(prediction["variances"])
     # Equal variances share a row.
     distinct, first, counts = np.unique(-variances, return_index=True, return_counts=True)
-    rows = _selection(len(distinct))
+    rows = spaced(len(distinct))
     note = "" if len(rows) == len(distinct) else f"; {len(rows)} of {len(distinct)} distinct variances"
     table = Table(title=f"{prediction['name']}: freeze-out sizes N* at noise variance t = {prediction['t']:.3g}{note}")
     table.add_column("variance", justify="right")
@@ -61,7 +50,7 @@ def print_comparison(dataset: "xr.Dataset") -> None:
     console = Console()
     found = compare.verdict(dataset)
     rows = compare.freeze_out_table(dataset, found.noise_variance)
-    chosen = _selection(len(rows))
+    chosen = spaced(len(rows))
     note = "" if len(chosen) == len(rows) else f"; {len(chosen)} of {len(rows)} distinct variances"
     table = Table(
         title=f"{dataset.attrs['name']}: freeze-out sizes N* at noise variance t = {found.noise_variance:.3g}, "
@@ -69,13 +58,15 @@ def print_comparison(dataset: "xr.Dataset") -> None:
     )
     table.add_column("variance", justify="right")
     table.add_column("directions", justify="right")
-    for rung in rows[0].measured:
+    # Under the population law nothing freezes: no size to compare.
+    rungs = [rung for rung in rows[0].measured if np.isfinite(rows[0].predicted[rung])]
+    for rung in rungs:
         table.add_column(f"{rung}: law", justify="right")
         table.add_column("measured", justify="right")
     for row in (rows[index] for index in chosen):
         cells = []
-        for rung, measured in row.measured.items():
-            cells += [format_size(row.predicted[rung]), _interval(measured, row.grid)]
+        for rung in rungs:
+            cells += [format_size(row.predicted[rung]), format_interval(row.measured[rung], row.grid)]
         table.add_row(f"{row.variance:.4g}", str(row.multiplicity), *cells)
     console.print(table)
     console.print(found.sentence)

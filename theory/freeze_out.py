@@ -222,11 +222,15 @@ def _times_at_one_size(law: str, variances: jax.Array, log_n: jax.Array) -> jax.
         return noise_of(law, variances, log_n, t) - 2 * t
 
     coarse = jnp.geomspace(lowest, highest, 400)
-    peak = jnp.argmax(width(coarse))
+    coarse_width = width(coarse)
+    peak = jnp.argmax(coarse_width)
     fine = jnp.geomspace(coarse[jnp.maximum(peak - 1, 0)], coarse[jnp.minimum(peak + 1, coarse.size - 1)], 100)
-    grid = lax.stop_gradient(jnp.sort(jnp.concatenate([coarse, fine])))
+    grid = lax.stop_gradient(jnp.concatenate([coarse, fine]))
+    order = jnp.argsort(grid)
+    widths = lax.stop_gradient(jnp.concatenate([coarse_width, width(fine)]))[order]
+    grid = grid[order]
     # Suffix maxima fall with t, so that a search finds the last grid point where the direction is frozen.
-    suffix = lax.cummax(lax.stop_gradient(width(grid)), reverse=True)
+    suffix = lax.cummax(widths, reverse=True)
     last = jnp.searchsorted(-suffix, -variances, side="left") - 1
     frozen = last >= 0
     low = grid[jnp.maximum(last, 0)]
