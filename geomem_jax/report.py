@@ -24,7 +24,7 @@ p, li, dd { max-width: 48rem; }
 .verdict { border-left: 5px solid #0072b2; background: #f1f6fa; padding: .7rem 1rem; max-width: 52rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; }
+.caption { font-size: .92rem; margin-bottom: .4rem; }
 th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #555; }
@@ -89,8 +89,10 @@ def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], k
         for first, *rest in rows
     )
     return (
-        f'<div class="scroll" role="region" aria-label="{escape(header[0])} table" tabindex="0"><table class="{kind}">'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        # Outside the box: a caption inside would be cut off with the table.
+        f'<p class="caption">{escape(caption)}</p>'
+        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table class="{kind}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -39,6 +39,8 @@ for group, (direction, colour) in enumerate([(0, "#0072B2"), (20, "#D55E00")]):
     axes.plot(dense, lines[:, direction], color=colour, label=f"law, variance {variances[direction]:g}")
     axes.errorbar(sizes, mean[:, group], 2 * error[:, group], fmt="o", color=colour, label="measured, 2 s.e.")
 axes.set(xscale="log", xlabel="dataset size N (points)", ylabel="mean gain g", title=f"linear score, d = 160, t = {t}")
+axes.minorticks_off()
+axes.set_xticks(sizes, labels=[str(size) for size in sizes])
 axes.legend()
 
 # %% [markdown]
