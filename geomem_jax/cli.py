@@ -62,7 +62,10 @@ def _parse() -> OverlayOptions | PredictOptions:
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line on standard error and exit status 2."""
+    """Run the command line; a user's error is one line on standard error and exit status 2.
+
+    So is an error of the machine, such as a full disk, with exit status 1.
+    """
     try:
         options = _parse()
         if isinstance(options, PredictOptions):
@@ -72,6 +75,9 @@ def main() -> None:
     except InputError as error:
         print(f"geomem: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"geomem: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -80,8 +80,10 @@ def empty(
 
 def save(dataset: xr.Dataset, path: Path) -> None:
     """Write atomically: a reader sees the old file or the new one, never a part."""
+    # Encoded in memory, because HDF5 crashes where it meets a full disk itself.
+    encoded = dataset.to_netcdf(engine="h5netcdf")
     with replacing(path) as partial:
-        dataset.to_netcdf(partial, engine="h5netcdf")
+        partial.write_bytes(encoded)
 
 
 def load(path: Path) -> xr.Dataset:

@@ -1,5 +1,6 @@
 """The command line: predictions, one small real run, and every bad input in one line that leaves nothing behind."""
 
+import errno
 import io
 import json
 import struct
@@ -194,6 +195,17 @@ def test_help_is_no_error(monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "--resume" in shown.out
     assert shown.err == ""
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/results.nc")
+
+    monkeypatch.setattr(overlay, "run", full)
+    with pytest.raises(SystemExit) as stop:
+        run(["overlay"], monkeypatch)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "geomem: [Errno 28] No space left on device: 'runs/results.nc'\n"
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
