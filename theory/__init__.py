@@ -10,6 +10,12 @@ Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; 
 
 from .condensation import condensation_time, log_critical_size, onset_time
 from .effective_noise import effective_noise
+from .finite_size import (
+    finite_size_gain,
+    finite_size_participation,
+    mean_finite_size_gain,
+    mean_finite_size_participation,
+)
 from .freeze_out import (
     LAWS,
     SCOPES,
@@ -34,10 +40,14 @@ __all__ = [
     "condensation_time",
     "dataset_size_for",
     "effective_noise",
+    "finite_size_gain",
+    "finite_size_participation",
     "freeze_out_sizes",
     "freeze_out_times",
     "gain",
     "log_critical_size",
+    "mean_finite_size_gain",
+    "mean_finite_size_participation",
     "mutual_information",
     "onset_time",
     "soft_dimension",

@@ -1,0 +1,312 @@
+"""The two integrals of :mod:`theory.finite_size`, its equations (1) to (3), evaluated with an error.
+
+The contour of the inner integral crosses the real axis at its saddle, which is also the variable of the outer one, so
+that nothing has to be solved for.  Where the saddle has passed a pole of the Gamma function, the residue is taken out.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import digamma, gammaln, polygamma
+
+PANELS = 10  # of the integral over log s
+CONTOUR = 40  # intervals of the Mellin-Barnes integral
+ROUNDS, CELLS = 5, 48  # of the search for the window of log s
+ROUNDING = 3000  # bound on the rounding of a result in units of the spacing at 1
+BATCH = 1 << 16  # complex numbers held at once
+
+# The 15-point Kronrod rule on [-1, 1] and the 7-point Gauss rule inside it (QUADPACK), non-negative half.
+_NODES = (
+    *(0.991455371120812639206854697526329, 0.949107912342758524526189684047851, 0.864864423359769072789712788640926),
+    *(0.741531185599394439863864773280788, 0.586087235467691130294144691538318, 0.405845151377397166906606412076961),
+    *(0.207784955007898467600689403773245, 0.0),
+)
+_KRONROD = (
+    *(0.022935322010529224963732008058970, 0.063092092629978553290700663189204, 0.104790010322250183839876322541518),
+    *(0.140653259715525918745189590510238, 0.169004726639267902826583426598550, 0.190350578064785409913256402421014),
+    *(0.204432940075298892414161999234649, 0.209482141084727828012999174891714),
+)
+_GAUSS = (
+    *(0, 0.129484966168869693270611432679082, 0, 0.279705391489276667901467771423780),
+    *(0, 0.381830050505118944950369775488975, 0, 0.417959183673469387755102040816327),
+)
+
+
+class Estimate(NamedTuple):
+    """A number or array with the numerical error of its evaluation.
+
+    Attributes:
+      mean: the average over training sets.
+      error: bound on its numerical error, of the same shape; not a fluctuation over training sets.
+    """
+
+    mean: jax.Array
+    error: jax.Array
+
+
+class Point(NamedTuple):
+    """Where the score is evaluated, as far as averages depend on it: groups of equal variance.
+
+    Attributes:
+      variances: ``(g,)`` variances, one per group.
+      multiplicity: ``(g,)`` number of directions in each.
+      radius: ``(g,)`` sum of ``x_i^2`` over each.
+      t: noise variance.
+      log_n: log of the number of training points of which nothing is known.
+      log_own: minus the energy of the planted point, -inf without one.
+    """
+
+    variances: jax.Array
+    multiplicity: jax.Array
+    radius: jax.Array
+    t: jax.Array
+    log_n: jax.Array
+    log_own: jax.Array
+
+
+class _Tilt(NamedTuple):
+    """The prior tilted by exp(-c E), c real: inverse (g,) is 1/(t + c v); moments of E, and entropy relative to it."""
+
+    c: jax.Array
+    inverse: jax.Array
+    energy: jax.Array
+    variance: jax.Array
+    entropy: jax.Array
+
+
+def _tilted(p: Point, c: jax.Array) -> _Tilt:
+    v, t = p.variances, p.t
+    q = 1 / (t + c * v)
+    return _Tilt(
+        c,
+        q,
+        0.5 * jnp.sum(p.multiplicity * v * q + t * p.radius * q**2),
+        jnp.sum(0.5 * p.multiplicity * (v * q) ** 2 + t * v * p.radius * q**3),
+        0.5 * jnp.sum(p.multiplicity * (jnp.log1p(c * v / t) - c * v * q) + v * p.radius * (c * q) ** 2),
+    )
+
+
+def _energy_difference(p: Point, a: _Tilt, b: _Tilt) -> jax.Array:
+    """Mean energy under ``a`` minus that under ``b``, without cancellation."""
+    v, both = p.variances, a.inverse * b.inverse
+    return 0.5 * (b.c - a.c) * jnp.sum(v * both * (p.multiplicity * v + p.t * p.radius * (a.inverse + b.inverse)))
+
+
+def _log1p_ratio(z: jax.Array) -> jax.Array:
+    """log(1 + z)/z for z > -1."""
+    small = jnp.abs(z) < 1e-4
+    safe = jnp.where(small, 1, z)
+    return jnp.where(small, 1 - z / 2 + z * z / 3, jnp.log1p(safe) / safe)
+
+
+def _gamma_exponent(z: jax.Array) -> jax.Array:
+    """Log Gamma of a complex number up to multiples of 2 pi i: Stirling's series after eight steps up."""
+    w = z + 8
+    r = 1 / w
+    r2 = r * r
+    series = r * (1 / 12 + r2 * (-1 / 360 + r2 * (1 / 1260 + r2 * (-1 / 1680 + r2 * (1 / 1188 - r2 * 691 / 360360)))))
+    steps = z
+    for step in range(1, 8):
+        steps = steps * (z + step)
+    return (w - 0.5) * jnp.log(w) - w + 0.5 * np.log(2 * np.pi) + series - jnp.log(steps)
+
+
+# The variable of the outer integral is the tilt c at the saddle of Gamma(k - c) s^c M(c), from -t/max(v), where s is
+# infinite, to the pole at k, where s = 0; log s = energy(c) + digamma(k - c).  k ("kernel") is 1 for the gains and 2
+# for the participation.  It is mapped to the real line by a sigmoid, y.
+
+
+def _lowest_tilt(p: Point) -> jax.Array:
+    # At most 60: the kernel e^(-a) alone ends the integral there.
+    return jnp.maximum(-p.t / jnp.max(p.variances), -60)
+
+
+def _saddle(p: Point, y: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Tilt, its distance from the pole, and its derivative by ``y``."""
+    lowest = _lowest_tilt(p)
+    up, down = jax.nn.sigmoid(y), jax.nn.sigmoid(-y)
+    span = kernel - lowest
+    return jnp.where(y > 0, kernel - span * down, lowest + span * up), span * down, span * up * down
+
+
+def _log_s_derivative(p: Point, y: jax.Array, kernel: int) -> jax.Array:
+    """Minus d log s/dy, for log s falls as y grows."""
+    c, distance, speed = _saddle(p, y, kernel)
+    return (_tilted(p, c).variance + polygamma(1, distance)) * speed
+
+
+def _estimate(p: Point, y: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array]:
+    """Saddle-point estimate of the log of the integrand in ``y``, and how densely it asks for nodes there."""
+    c, distance, speed = _saddle(p, y, kernel)
+    tilt, one = _tilted(p, c), _tilted(p, jnp.ones_like(c))
+    offset = digamma(distance)
+    curvature = tilt.variance + polygamma(1, distance)
+    log_a = p.log_n - tilt.entropy + c * offset + gammaln(distance) - 0.5 * jnp.log(2 * np.pi * curvature)
+    # N (1 - phi), or N phi for negative tilts; at most the first term of its series.
+    log_lost = log_a - jnp.log(jnp.abs(c) if kernel == 1 else jnp.abs(c * (1 - c)))
+    first_term = p.log_n - one.entropy + _energy_difference(p, tilt, one) + offset
+    half = p.log_n - np.log(2)
+    bounded = jnp.minimum(jnp.minimum(log_lost, first_term), half)
+    lost = jnp.exp(jnp.minimum(bounded, 60))
+    n_log_phi = jnp.where(
+        c > 0,
+        -lost * _log1p_ratio(-jnp.exp(bounded - p.log_n)),
+        (jnp.minimum(log_lost, half) - p.log_n) * jnp.exp(p.log_n),
+    )
+    own = tilt.energy + offset + p.log_own
+    pairs = log_a + jnp.logaddexp(log_a, own) if kernel == 1 else jnp.logaddexp(log_a, 2 * own)
+    value = pairs + n_log_phi - jnp.exp(jnp.minimum(own, 60)) + jnp.log(curvature * speed)
+    # Scales of log s: 1/c for the falling phi^N, the width of the saddle, and 1 where the planted point cuts off.
+    cut = 1 / jnp.cosh(jnp.clip(own, -60, 60) / 2) ** 2
+    density = curvature * speed * jnp.sqrt(jnp.maximum(c, 0) ** 2 + 1 / curvature + cut)
+    return jnp.where(jnp.isnan(value), -jnp.inf, value), density
+
+
+def _rule(p: Point, kernel: int) -> tuple[jax.Array, jax.Array]:
+    """Nodes y ``(S,)`` of the outer integral and weights ``(2, S)``: the Kronrod rule and the Gauss rule inside it."""
+    dtype = p.variances.dtype
+    lowest, one = _lowest_tilt(p), _tilted(p, jnp.ones((), dtype))
+    low = jnp.log(-1e-3 * lowest / (kernel - lowest))
+    high = jnp.log((kernel - lowest) * (200 + jnp.maximum(p.log_n - one.entropy, 0)))
+    cells = jnp.arange(CELLS + 1, dtype=dtype) / CELLS
+    negligible = np.log(np.finfo(dtype).eps)
+
+    def zoom(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        y = ends[0] + (ends[1] - ends[0]) * cells
+        value = jax.vmap(lambda y: _estimate(p, y, kernel)[0])(y)
+        kept = value >= jnp.max(value) + negligible
+        first, last = jnp.argmax(kept), CELLS - jnp.argmax(kept[::-1])
+        return y[jnp.maximum(first - 1, 0)], y[jnp.minimum(last + 1, CELLS)]
+
+    low, high = lax.fori_loop(0, ROUNDS, zoom, (low, high))
+    y = low + (high - low) * cells
+    density = jax.vmap(lambda y: _estimate(p, y, kernel)[1])(y)
+    grown = jnp.concatenate([jnp.zeros(1, dtype), jnp.cumsum(density[1:] + density[:-1])])
+    breaks = jnp.interp(jnp.arange(PANELS + 1) / PANELS, grown / grown[-1], y)
+    half = 0.5 * jnp.diff(breaks)[:, None]
+    inside = np.concatenate([-np.array(_NODES[:-1]), np.array(_NODES[::-1])])
+    rules = np.array([[*part[:-1], *part[::-1]] for part in (_KRONROD, _GAUSS)])
+    nodes, weights = breaks[:-1, None] + half * (1 + inside), half * rules[:, None, :]
+    return nodes.ravel().astype(dtype), weights.reshape(2, -1).astype(dtype)
+
+
+class Node(NamedTuple):
+    """Eq. (3) at one s, by the fine and the coarse contour rule (leading axis 2), multiplied by N.
+
+    Moments are about the mean of the tilt c of the crossing, ``(2, g)``: that of ``y_i`` is ``mean`` times ``x_i``,
+    that of ``y_i^2`` is ``spread`` plus ``square`` times ``x_i^2``.  ``rest`` ``(g,)`` times ``x_i`` is ``x_i`` less
+    the mean of the tilt.
+    """
+
+    log_s: jax.Array
+    n_log_phi: jax.Array
+    first: jax.Array
+    second: jax.Array
+    rest: jax.Array
+    mean: jax.Array
+    spread: jax.Array
+    square: jax.Array
+
+
+def _crossing(p: Point, saddle: _Tilt, offset: jax.Array, kernel: int) -> jax.Array:
+    """Where the contour crosses the real axis: at the saddle, but away from the poles."""
+
+    def width(pole: int) -> tuple[_Tilt, jax.Array]:
+        tilt = _tilted(p, jnp.full_like(saddle.c, pole))
+        return tilt, jnp.minimum(0.25, 0.5 / jnp.sqrt(tilt.variance))
+
+    top, top_width = width(kernel)
+    # A Newton step from the last pole for the energy alone: where it leads beyond, the residue is taken out.
+    beyond = (_energy_difference(p, top, saddle) - offset) / top.variance
+    c = jnp.where(beyond > top_width, kernel + jnp.minimum(beyond, 0.5), jnp.minimum(saddle.c, kernel - top_width))
+    for pole in range(kernel):
+        near = width(pole)[1]
+        c = jnp.where(jnp.abs(c - pole) < near, jnp.where(c < pole, pole - near, pole + near), c)
+    return c
+
+
+def _node(p: Point, y: jax.Array, kernel: int) -> Node:
+    v, t = p.variances, p.t
+    c, distance, _ = _saddle(p, y, kernel)
+    saddle, offset = _tilted(p, c), digamma(distance)
+    at = _tilted(p, lax.stop_gradient(_crossing(p, saddle, offset, kernel)))
+    log_s = saddle.energy + offset
+    above = _energy_difference(p, saddle, at) + offset  # log s less the mean energy of the crossing
+
+    # m = at.c + dm: a sinh-graded line, bent to the left where s^m then decays.
+    dtype = v.dtype
+    edge = at.c - _lowest_tilt(p)
+    poles = jnp.min(jnp.abs(at.c - jnp.arange(kernel + 1)))
+    scale = jnp.minimum(jnp.minimum(0.5, poles), 1 / jnp.sqrt(at.variance))
+    reach = -2 / np.pi * np.log(np.finfo(dtype).eps)  # where |Gamma| is negligible
+    slope = 0.5 * jnp.maximum(log_s, 0) / (jnp.maximum(log_s, 0) + 4)
+    step = jnp.arcsinh(reach / scale) / CONTOUR
+    theta = step * jnp.arange(CONTOUR + 1, dtype=dtype)
+    tau = scale * jnp.sinh(theta)
+    root = jnp.sqrt(tau**2 + edge**2)
+    dm = lax.stop_gradient(lax.complex(-slope * tau**2 / (root + edge), tau))
+    # dm/(2 pi i), doubled for the conjugate half of the contour.
+    length = scale * jnp.cosh(theta) * step / np.pi * jnp.where(theta == 0, 0.5, 1)
+    weight = lax.stop_gradient(lax.complex(length, slope * tau / root * length))
+
+    m = at.c + dm
+    zeta = dm[:, None] * (v * at.inverse)
+    real, imag = 1 + zeta.real, zeta.imag
+    size = 1 / (real**2 + imag**2)
+    shrink = lax.complex(real * size, -imag * size)  # 1/(1 + zeta)
+    log_mass = lax.complex(
+        0.5 * jnp.log1p(zeta.real * (1 + real) + imag**2) - zeta.real, jnp.arctan2(imag, real) - imag
+    )
+    pull = dm[:, None] * (t * p.radius * at.inverse**2) * zeta * shrink
+    exponent = dm * above - 0.5 * jnp.sum(p.multiplicity * log_mass - pull, axis=-1)
+    base = p.log_n - at.entropy + at.c * above
+    terms = weight * jnp.exp(base + exponent + _gamma_exponent(1 - m))
+    rules = jnp.stack([terms, jnp.where(jnp.arange(CONTOUR + 1) % 2 == 0, 2 * terms, 0)])
+
+    def residue(pole: int) -> tuple[_Tilt, jax.Array]:
+        tilt = _tilted(p, jnp.full_like(c, pole))
+        log_value = p.log_n - tilt.entropy + pole * (_energy_difference(p, saddle, tilt) + offset)
+        return tilt, jnp.where(at.c > pole, jnp.exp(jnp.where(at.c > pole, log_value, 0)), 0)
+
+    (one, f1), (_, f2) = residue(1), residue(2)
+    inverse_n = jnp.exp(-p.log_n)
+    integral = jnp.sum(rules / m, axis=-1).real
+    lost = jnp.where(at.c > 0, integral + f1 - f2 / 2, 0)
+    kept = jnp.where(at.c < 0, -inverse_n * integral, 1)
+    tiny = np.finfo(dtype).tiny
+    n_log_phi = jnp.where(
+        at.c > 0,
+        -lost * _log1p_ratio(-jnp.clip(inverse_n * lost, 0, 1 - np.finfo(dtype).epsneg)),
+        jnp.log(jnp.maximum(kept, tiny)) / inverse_n,
+    )
+    move = dm[:, None] * (t * v * at.inverse**2) * shrink
+    move_one = (1 - at.c) * t * v * at.inverse * one.inverse
+    return Node(
+        log_s,
+        n_log_phi,
+        jnp.sum(rules, axis=-1).real + f1 - f2,
+        jnp.sum(rules * (1 - m), axis=-1).real + f2,
+        t * at.inverse,
+        (rules @ move).real + f1 * move_one,
+        (rules @ (t * v * at.inverse * shrink)).real + f1 * t * v * one.inverse,
+        (rules @ move**2).real + f1 * move_one**2,
+    )
+
+
+def integrate(p: Point, kernel: int, integrand: Callable[[Node], jax.Array]) -> Estimate:
+    """Integrate over log s what ``integrand`` makes of a node, an array ``(2, ...)`` like the node's."""
+    y, weights = jax.tree.map(lax.stop_gradient, _rule(jax.tree.map(lax.stop_gradient, p), kernel))
+    batch = min(y.size, max(1, BATCH // ((CONTOUR + 1) * p.variances.shape[0])))
+    values = lax.map(lambda y: _log_s_derivative(p, y, kernel) * integrand(_node(p, y, kernel)), y, batch_size=batch)
+    both = jnp.tensordot(weights, values, axes=1)  # outer rule, contour rule, ...
+    best = both[0, 0]
+    # The difference is the error of the lower rule; that of the higher one is about its square.
+    size = jnp.maximum(jnp.abs(best), 100 * jnp.finfo(best.dtype).tiny)
+    outer = jnp.abs(both[1, 0] - best) / size
+    inner = jnp.abs(both[0, 1] - best) / size
+    rounding = ROUNDING * jnp.finfo(best.dtype).eps
+    return Estimate(best, size * (outer * jnp.minimum(1, 10 * jnp.sqrt(outer)) + inner + rounding))
