@@ -146,8 +146,9 @@ def _estimate(p: Point, y: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array
     offset = digamma(distance)
     curvature = tilt.variance + polygamma(1, distance)
     log_a = p.log_n - tilt.entropy + c * offset + gammaln(distance) - 0.5 * jnp.log(2 * np.pi * curvature)
-    # N (1 - phi), or N phi for negative tilts; at most the first term of its series.
+    # N (1 - phi), or N phi for negative tilts; at most the first term of its series, which it is beyond tilt 1.
     log_lost = log_a - jnp.log(jnp.abs(c) if kernel == 1 else jnp.abs(c * (1 - c)))
+    log_lost = jnp.where(c < 1, log_lost, jnp.inf)
     first_term = p.log_n - one.entropy + _energy_difference(p, tilt, one) + offset
     half = p.log_n - np.log(2)
     bounded = jnp.minimum(jnp.minimum(log_lost, first_term), half)
