@@ -92,7 +92,8 @@ def from_score(score: jax.Array, x: jax.Array, noising: Noising, /) -> Predictio
 
     Arguments and errors as in :func:`from_denoised`.
     """
-    return Prediction((x + noising.std**2 * score) / noising.scale, -noising.std * score, noising)
+    epsilon = -noising.std * score
+    return Prediction((x - noising.std * epsilon) / noising.scale, epsilon, noising)
 
 
 @_reading
