@@ -1,13 +1,15 @@
 """Closed-form predictions: which directions of the data freeze out at which dataset size.
 
 Everything here is computed from population parameters alone: variances along directions, a dataset size and a noise
-*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``).  No dataset, no random key, no file.
+*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``; :mod:`theory.noise` converts from others).  No
+dataset, no random key, no file.
 
 Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; results have shape ``s`` or
 ``s + (d,)``.  Wherever ``n`` stands, ``log_n=`` (nats) may be given instead.  Everything works under ``jit``
 (``law`` static), ``vmap`` and ``grad``; memory grows with ``d``, never with its square.
 """
 
+from . import noise
 from .condensation import condensation_time, log_critical_size, onset_time
 from .effective_noise import effective_noise
 from .finite_size import (
@@ -49,6 +51,7 @@ __all__ = [
     "mean_finite_size_gain",
     "mean_finite_size_participation",
     "mutual_information",
+    "noise",
     "onset_time",
     "soft_dimension",
     "wiener_gain",

@@ -61,6 +61,21 @@ def as_positive(name: str, values: ArrayLike, dtype: np.dtype) -> jax.Array:
     return jnp.asarray(values, dtype)
 
 
+def as_between(name: str, values: ArrayLike, low: float, high: float, dtype: np.dtype) -> jax.Array:
+    """Check and convert a number or array of the closed interval from ``low`` to ``high``; traced, outside: nan.
+
+    Raises:
+      ValueError: if it is outside, or not finite in ``dtype``.
+    """
+    concrete = _concrete(values)
+    if concrete is not None:
+        largest = min(high, float(np.finfo(dtype).max))
+        condition = f"between {low:g} and {high:g}" if math.isfinite(high) else f"finite and >= {low:g} in {dtype}"
+        _refuse(name, condition, concrete, ~((concrete >= low) & (concrete <= largest)))
+    array = jnp.asarray(values, dtype)
+    return jnp.where((array >= low) & (array <= high), array, jnp.nan)
+
+
 def as_log_size(n: ArrayLike | None, log_n: ArrayLike | None, dtype: np.dtype) -> jax.Array:
     """Return the logarithm of the dataset size, in nats.
 
