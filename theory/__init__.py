@@ -8,6 +8,7 @@ Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; 
 (``law`` static), ``vmap`` and ``grad``; memory grows with ``d``, never with its square.
 """
 
+from . import random_energy, random_energy_spectrum
 from .condensation import condensation_time, log_critical_size, onset_time
 from .effective_noise import effective_noise
 from .freeze_out import (
@@ -40,6 +41,8 @@ __all__ = [
     "log_critical_size",
     "mutual_information",
     "onset_time",
+    "random_energy",
+    "random_energy_spectrum",
     "soft_dimension",
     "wiener_gain",
 ]
