@@ -148,7 +148,7 @@ def _as_points(x: ArrayLike | None, d: int, dtype: np.dtype) -> jax.Array:
         raise TypeError("give the point x")
     if np.ndim(x) == 0 or np.shape(x)[-1] != d:
         raise ValueError(f"x must have shape (..., {d}), one coordinate per direction, got shape {np.shape(x)}")
-    if not isinstance(x, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(x, dtype))):
+    if not isinstance(x, jax.core.Tracer) and not np.all(np.abs(np.asarray(x, np.float64)) <= np.finfo(dtype).max):
         raise ValueError(f"x must be finite in {dtype}, got x = {x}")
     return jnp.asarray(x, dtype)
 
