@@ -32,110 +32,90 @@ def energy_variance(v: np.ndarray, x: np.ndarray, normalized: bool) -> np.ndarra
     return constant + np.sum(v * np.asarray(x, FLOAT) ** 2, axis=-1)
 
 
-def probe_time(v: np.ndarray, log_n: float, t: Any, normalized: bool) -> np.ndarray:
-    """Equation (3) as equation (2) at the points sqrt(t) e_i; only the diagonal of the probes is not zero."""
+def probe_time(v: np.ndarray, log_n: Any, t: Any, normalized: bool) -> np.ndarray:
+    """Equation (3), which is equation (2) at the points sqrt(t) e_i; the last axis runs over directions."""
     constant = 0 if normalized else np.sum(v**2) / 2
-    return np.sqrt((constant + np.asarray(t, FLOAT) * v) / (2 * FLOAT(log_n)))
+    return np.sqrt((constant + naive.last(t) * v) / (2 * naive.last(log_n)))
 
 
 def below(t: Any, time: np.ndarray) -> np.ndarray:
     return np.where(time > t, 1 - t / np.where(time > 0, time, 1), 0)
 
 
-def spectrum(name: str, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    v = np.asarray(naive.SPECTRA[name], dtype)
-    return v, v.astype(FLOAT)
-
-
-def assert_close(found: Any, expected: np.ndarray, dtype: np.dtype, condition: float = 0) -> None:
-    """Compare sums of positive terms: no condition number but that of the sum's length in float32."""
+def assert_close(found: Any, expected: np.ndarray, dtype: np.dtype, scale: Any = None) -> None:
+    """Compare sums of positive terms, which have no condition number; or with an error relative to ``scale``."""
     found = np.asarray(found)
     assert found.dtype == dtype
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(np.isfinite(found), finite)
-    found, expected = found[finite], expected[finite]
-    np.testing.assert_array_less(np.abs(found - expected), naive.allowed(dtype, condition) * expected + 1e-300)
+    bound = naive.allowed(dtype, 0) * np.broadcast_to(expected if scale is None else scale, expected.shape)[finite]
+    np.testing.assert_array_less(np.abs(found[finite] - expected[finite]), bound + 1e-300)
 
 
-@pytest.mark.parametrize("normalized", KINDS)
-@pytest.mark.parametrize("name", naive.SPECTRA)
-def test_condensation_times_and_participation_are_the_printed_formulas(name: str, normalized: bool, x64: bool) -> None:
-    dtype = naive.precision(x64)
-    v, exact = spectrum(name, dtype)
-    x = np.random.default_rng(0).standard_normal((3, v.size)).astype(dtype) * np.array([[1e-3], [1], [1e3]], dtype)
-    for log_n in np.asarray(LOG_SIZES, dtype):
-        expected = np.sqrt(energy_variance(exact, x, normalized) / (2 * FLOAT(log_n)))
-        found = random_energy.condensation_time(v, log_n=log_n, x=x, normalized=normalized)
-        assert_close(found, expected, dtype)
-        t = (expected * np.array([0.3, 0.9, 1.1])).astype(dtype)
-        ratio = np.asarray(random_energy.participation(v, log_n=log_n, t=t, x=x, normalized=normalized))
-        # 1 - t/t_c: an absolute error of a few roundings, 1 - 0.9 being exact.
-        np.testing.assert_array_less(np.abs(ratio - below(t, expected)), naive.allowed(dtype, 0))
+# Another length is another program: the short and the long spectrum get the harder precision and all terms.
+CASES = [(name, kind, double) for name in naive.SPECTRA for kind in KINDS for double in (False, True)]
+CASES = [case for case in CASES if case[1:] == (False, False) or len(naive.SPECTRA[case[0]]) == naive.WIDTH]
 
 
-@pytest.mark.parametrize("normalized", KINDS)
-@pytest.mark.parametrize("name", naive.SPECTRA)
-def test_probes_are_points_of_that_length(name: str, normalized: bool, x64: bool) -> None:
-    dtype = naive.precision(x64)
-    v, exact = spectrum(name, dtype)
-    noises = np.asarray(NOISES, dtype)
-    for log_n in np.asarray([1e-3, 6.0, 1e6], dtype):
-        times = random_energy.probe_condensation_times(v, log_n=log_n, t=noises, normalized=normalized)
-        ratios = np.asarray(random_energy.probe_participations(v, log_n=log_n, t=noises, normalized=normalized))
-        expected = np.stack([probe_time(exact, log_n, t, normalized) for t in noises])
-        assert_close(times, expected, dtype)
-        np.testing.assert_array_less(np.abs(ratios - below(noises[:, None], expected)), naive.allowed(dtype, 0))
-    if v.size <= naive.WIDTH:
-        points = np.sqrt(noises[2]) * np.eye(v.size, dtype=dtype)
-        at_points = random_energy.condensation_time(v, log_n=6.0, x=points, normalized=normalized)
-        at_probes = random_energy.probe_condensation_times(v, log_n=6.0, t=noises[2], normalized=normalized)
-        np.testing.assert_allclose(at_probes, at_points, rtol=float(naive.allowed(dtype, 0)))
+@pytest.mark.parametrize(("name", "normalized", "double"), CASES)
+def test_the_printed_formulas(name: str, normalized: bool, double: bool) -> None:
+    dtype = naive.precision(double)
+    v = np.asarray(naive.SPECTRA[name], dtype)
+    exact = v.astype(FLOAT)
+    sizes, noises = np.asarray(LOG_SIZES, dtype)[:, None], np.asarray(NOISES, dtype)
+    x = (
+        np.random.default_rng(0).standard_normal((3, 1, v.size)).astype(dtype)
+        * np.array([1e-3, 1, 1e3], dtype)[:, None, None]
+    )
+    probe: Any = {"log_n": sizes, "t": noises, "normalized": normalized}
+    with jax.enable_x64(double):
+        at_points = random_energy.condensation_time(v, log_n=sizes[:, 0], x=x, normalized=normalized)
+        expected = np.sqrt(energy_variance(exact, x, normalized) / (2 * sizes[:, 0].astype(FLOAT)))
+        assert_close(at_points, expected, dtype)
+        # 1 - t/t_c: a few roundings, absolute.
+        t = (expected * np.array([[0.3], [0.9], [1.1]])).astype(dtype)
+        ratio = random_energy.participation(v, log_n=sizes[:, 0], t=t, x=x, normalized=normalized)
+        assert_close(ratio, below(t, expected), dtype, 1)
+
+        expected = probe_time(exact, sizes, noises, normalized)
+        assert_close(random_energy.probe_condensation_times(v, **probe), expected, dtype)
+        ratios = below(noises[:, None], expected)
+        assert_close(random_energy.probe_participations(v, **probe), ratios, dtype, 1)
+
+        origin = np.sqrt(energy_variance(exact, np.zeros(v.size), normalized) / (2 * sizes.astype(FLOAT)))
+        wiener = exact / (noises[:, None] + exact)
+        dimension = np.sum(wiener, axis=-1)[:, None]
+        square = (1 - wiener) ** 2 + dimension * (below(noises, origin)[..., None] + ratios)
+        squared = np.asarray(random_energy_spectrum.singular_values(v, **probe)) ** 2
+        # Ratios have absolute errors, 1 - v/(t + v) as it is computed here one in longdouble.
+        assert_close(squared, square, dtype, 4 * (square + dimension) + 1e-18)
+        for cut in (0.1, 0.5):
+            counted = np.sum((wiener > cut) & (expected < noises[:, None]), axis=-1)
+            np.testing.assert_array_equal(random_energy_spectrum.dimension_count(v, cut=cut, **probe), counted)
 
 
-@pytest.mark.parametrize("normalized", KINDS)
-@pytest.mark.parametrize("name", naive.SPECTRA)
-def test_freeze_out_is_where_the_probe_condenses(name: str, normalized: bool, x64: bool) -> None:
+@pytest.mark.parametrize(("name", "normalized", "double"), CASES)
+def test_freeze_out_is_where_the_probe_condenses(name: str, normalized: bool, double: bool) -> None:
     """Times and sizes against bisections of t_{c,i}(t) = t, in t and in N: the closed forms are not used."""
-    dtype = naive.precision(x64)
-    v, exact = spectrum(name, dtype)
-    null = v == 0
-    for log_n in np.asarray([1e-3, 6.0, 1e6], dtype):
+    dtype = naive.precision(double)
+    v = np.asarray(naive.SPECTRA[name], dtype)
+    exact = v.astype(FLOAT)
+    some = np.arange(0, v.size, 1 if v.size <= naive.WIDTH else 499)
+    constant = 0 if normalized else np.sum(exact**2) / 2
+    sizes, noises = np.asarray(LOG_SIZES, dtype), np.asarray(NOISES[1:], dtype)
 
-        def excess(u: np.ndarray, log_n: float = log_n) -> np.ndarray:
-            return probe_time(exact, log_n, np.exp(u), normalized) - np.exp(u)
+    def condensed(log_n: Any, t: Any) -> np.ndarray:
+        return np.sqrt((constant + t * exact[some]) / (2 * log_n)) - t
 
-        expected = np.where(null, np.inf, np.exp(naive.root(excess, np.full(v.size, -60.0), 60.0)))
-        found = random_energy.freeze_out_times(v, log_n=log_n, normalized=normalized)
-        assert_close(found, expected, dtype)
-    for t in np.asarray(NOISES[1:], dtype):
-
-        def surplus(u: np.ndarray, t: float = t) -> np.ndarray:  # u = log log N
-            return probe_time(exact, 1, t, normalized) / np.exp(u / 2) - t
-
-        expected = np.where(null, np.inf, np.exp(naive.root(surplus, np.full(v.size, -60.0), 60.0)))
-        found = random_energy.freeze_out_sizes(v, t, normalized=normalized)
-        assert_close(found, expected, dtype)
-
-
-@pytest.mark.parametrize("normalized", KINDS)
-@pytest.mark.parametrize("name", naive.SPECTRA)
-def test_responses_and_counts_are_the_printed_formulas(name: str, normalized: bool, x64: bool) -> None:
-    dtype = naive.precision(x64)
-    v, exact = spectrum(name, dtype)
-    for log_n in np.asarray([0.1, 6.0], dtype):
-        for t in np.asarray(NOISES[:4], dtype):
-            origin = np.sqrt(energy_variance(exact, np.zeros(v.size), normalized) / (2 * FLOAT(log_n)))
-            ratios = below(t, origin) + below(t, probe_time(exact, log_n, t, normalized))
-            square = (t / (t + exact)) ** 2 + np.sum(exact / (t + exact)) * ratios
-            found = np.asarray(random_energy_spectrum.singular_values(v, log_n=log_n, t=t, normalized=normalized))
-            # Ratios have absolute errors: relative to a response where little is added.
-            bound = naive.allowed(dtype, 0) * (1 + np.sum(exact / (t + exact)) / square)
-            np.testing.assert_array_less(np.abs(found**2 / square - 1), 4 * bound)
-            for cut in (0.1, 0.5):
-                alive = probe_time(exact, log_n, t, normalized) < t
-                count = np.sum((exact > 0) & (exact / (exact + t) > cut) & alive)
-                arguments: Any = {"log_n": log_n, "t": t, "normalized": normalized}
-                assert random_energy_spectrum.dimension_count(v, cut=cut, **arguments) == count
+    ends = np.full((sizes.size, some.size), -60.0), 60.0
+    times = np.exp(naive.root(lambda u: condensed(naive.last(sizes), np.exp(u)), *ends))
+    ends = np.full((noises.size, some.size), -60.0), 60.0
+    log_sizes = np.exp(naive.root(lambda u: condensed(np.exp(u), naive.last(noises)), *ends))
+    with jax.enable_x64(double):
+        found = np.asarray(random_energy.freeze_out_times(v, log_n=sizes, normalized=normalized))[:, some]
+        assert_close(found, np.where(v[some] > 0, times, np.inf), dtype)
+        found = np.asarray(random_energy.freeze_out_sizes(v, noises, normalized=normalized))[:, some]
+        assert_close(found, np.where(v[some] > 0, log_sizes, np.inf), dtype)
 
 
 WRONG = {
@@ -181,7 +161,7 @@ Z = 4.8
 
 
 def energy_z(rng: np.random.Generator, normalized: bool, predicted_as: bool) -> float:
-    v = np.repeat([0.05, 0.01], [10, 50]) if normalized else LADDER
+    v = np.repeat([0.075, 0.025], [10, 10]) if normalized else LADDER
     x = 0.3 * rng.standard_normal(v.size)
     y = draw(rng, v, 50_000, normalized)
     if normalized:
@@ -372,19 +352,19 @@ def test_the_gap_moves_as_printed_and_at_every_size() -> None:
         assert len(order) >= 2
         frozen = float(random_energy.freeze_out_times(v, n)[0])
         assert np.all(gaps[noises > frozen] != lost)
-        y = draw(rng, TOY, n, True)
+        y = draw(rng, TOY[:7], n, True)  # without the null directions, which respond by 1
         for name, of in (("predicted", None), ("measured", y)):
-            at = [t for t in np.geomspace(0.3, 0.005, 40) if gap(v, n, t, of) == lost]
+            at = [t for t in np.geomspace(0.3, 0.005, 25) if gap(v, n, t, of) == lost]
             switches[name].append(max(at))
     assert switches["predicted"][0] > 1.4 * switches["predicted"][1]
-    np.testing.assert_allclose(*switches["measured"], rtol=0.12)  # the grid: 11 %
+    np.testing.assert_allclose(*switches["measured"], rtol=0.2)  # the grid: 19 %
     assert min(switches["measured"]) > 3 * max(switches["predicted"])
 
 
 def gap(v: np.ndarray, n: int, t: float, y: np.ndarray | None) -> int:
     if y is None:
         return int(random_energy_spectrum.largest_gap(v, n, t))
-    seen = np.sort(np.minimum(responses(y, list(range(y.shape[1])), t), 1))[::-1]
+    seen = np.sort(np.append(np.minimum(responses(y, list(range(7)), t), 1), np.ones(23)))[::-1]
     return int(np.argmax(seen[:-1] - seen[1:])) + 1
 
 
@@ -392,7 +372,7 @@ def gap(v: np.ndarray, n: int, t: float, y: np.ndarray | None) -> int:
 
 
 @pytest.mark.parametrize("normalized", KINDS)
-def test_limits(normalized: bool, x64: bool) -> None:
+def test_limits(normalized: bool) -> None:
     v, x, of = LADDER, np.ones(32), partial(dict, normalized=normalized)
     assert np.all(np.isposinf(random_energy.freeze_out_times(v, 1, **of())))
     assert np.isposinf(random_energy.condensation_time(v, 1, x, **of()))
@@ -416,7 +396,7 @@ def test_normalized_data_at_the_origin_never_condense() -> None:
     assert random_energy.participation(LADDER, 5, 1e-6, np.zeros(32)) == 0
 
 
-@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("scale", [1e-24, 1e25])
 def test_squares_of_variances_are_never_out_of_range(scale: float) -> None:
     """Sums of fourth powers overflow and vanish in float32; times scale with the variances."""
     v = np.asarray(naive.SPECTRA["twelve decades"]) * 1e-6
@@ -453,28 +433,30 @@ def everything(v: jax.Array, log_n: jax.Array, t: jax.Array, normalized: bool) -
 POINT = np.array([2.0, 0.5, 0.1, 0.02, 1.3, 0.03])  # four variances, log N and t; no ratio is at its kink
 
 
-@pytest.mark.parametrize("normalized", KINDS)
-def test_derivatives(normalized: bool) -> None:
+def test_derivatives() -> None:
+    """Not normalized: every term is there."""
+
     def f(point: jax.Array) -> dict[str, jax.Array]:
-        return everything(point[:4], point[4], point[5], normalized)
+        return everything(point[:4], point[4], point[5], normalized=False)
 
     with jax.enable_x64(True):
-        forward, reverse = jax.jit(jax.jacfwd(f))(POINT), jax.jit(jax.jacrev(f))(POINT)
-        g, step = jax.jit(f), 1e-5
-        above = [g(POINT * (1 + step * e)) for e in np.eye(6)]
-        below = [g(POINT * (1 - step * e)) for e in np.eye(6)]
-    for name, derivative in forward.items():
+        derivatives, step = jax.jit(jax.jacrev(f))(POINT), 1e-5
+        above, below = map(jax.jit(jax.vmap(f)), (POINT * (1 + step * np.eye(6)), POINT * (1 - step * np.eye(6))))
+    for name, derivative in derivatives.items():
         found = np.asarray(derivative)
-        differences = [
-            (np.asarray(a[name]) - np.asarray(b[name])) / (2 * step) for a, b in zip(above, below, strict=True)
-        ]
-        np.testing.assert_allclose(reverse[name], found, rtol=1e-10, atol=1e-10, err_msg=name)
-        np.testing.assert_allclose(found * POINT, np.stack(differences, axis=-1), rtol=1e-6, atol=1e-7, err_msg=name)
-        assert np.any(np.abs(found) > 0.1), name
+        difference = np.moveaxis(np.asarray(above[name]) - np.asarray(below[name]), 0, -1) / (2 * step)
+        np.testing.assert_allclose(found * POINT, difference, rtol=1e-6, atol=1e-7, err_msg=name)
+        assert np.any(np.abs(found * POINT) > 1e-3), name
+    # The mapped results are those of one spectrum after the other.
+    with jax.enable_x64(True):
+        point = POINT * (1 + step * np.eye(6))[3]
+        alone = jax.jit(f)(point)
+    for name, result in alone.items():
+        np.testing.assert_allclose(above[name][3], result, rtol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("normalized", KINDS)
-def test_derivatives_are_finite_at_null_directions_and_vmap_is_a_loop(normalized: bool) -> None:
+def test_derivatives_are_finite_at_null_directions(normalized: bool) -> None:
     def f(v: jax.Array, s: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
         return everything(v, s, t, normalized)
 
@@ -484,11 +466,7 @@ def test_derivatives_are_finite_at_null_directions_and_vmap_is_a_loop(normalized
     with jax.enable_x64(True):
         v = jnp.array([[2.0, 0.5, 0.5, 0.0], [1.0, 3.0, 0.1, 0.2], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
         s, t = jnp.array([0.5, 2.0, 7.0, 1.0]), jnp.array([0.02, 0.1, 1.0, 2.0])
-        mapped, one = jax.jit(jax.vmap(f))(v, s, t), jax.jit(f)
-        looped = [one(*arguments) for arguments in zip(v, s, t, strict=True)]
         gradients = jax.jit(jax.vmap(jax.grad(total, (0, 1, 2))))(v, s, t)
-    for name, results in mapped.items():
-        np.testing.assert_allclose(results, [r[name] for r in looped], rtol=1e-12, err_msg=name)
     assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
