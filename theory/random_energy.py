@@ -21,14 +21,14 @@ along direction ``i``, at the *probe* :math:`x=\sqrt t\,e_i`, first of fixed len
 Direction ``i`` is alive iff :math:`t>t_i^*`, that is :math:`N>N_i^*(t)`.  Both grow with :math:`\sigma_i^2`: high
 variance is lost first, as the noise falls and as data get scarce.
 
-Scope.  Second order in :math:`\sigma^2/t` of :math:`\mathrm{KL}(\text{posterior}\,\|\,\text{prior})=\log N`, sharp only
-as :math:`\log N\to\infty`.
-*Not normalized*: weak signals, :math:`\sigma_i^2\ll t_c` for all ``i``, hence :math:`d\gg\log N`.  At the origin (2) is
-high by a factor :math:`1+\tfrac23\sum\sigma^6/(t\sum\sigma^4)` at first order, and by more than ten for few strong
-directions.
-*Normalized*, with the variances of the normalized data: many directions on a sphere,
-:math:`\sigma_i^2\ll1/(2\log N)`.  There the order is real, :math:`Y` depends on :math:`t/t_i^*` and ``N`` alone, and
-the transition is rounded: :math:`Y` is 0.1 to 0.2, not 0, at :math:`t_i^*` for ``N`` of 300 to 5000.
+Scope.  Sharp only as :math:`\log N\to\infty`.
+*Not normalized*: second order in :math:`\sigma^2/t` of :math:`\mathrm{KL}(\text{posterior}\,\|\,\text{prior})=\log N`,
+hence weak signals, :math:`\sigma_i^2\ll t_c` for all ``i``, and :math:`d\gg\log N`.  At the origin (2) is high by a
+factor :math:`1+\tfrac23\sum\sigma^6/(t\sum\sigma^4)` at first order, and by more than ten for few strong directions.
+*Normalized*, with the variances of the normalized data: a probe meets one projection of the data, Gaussian but for the
+curvature of the sphere, hence many directions, :math:`\sigma_i^2\ll1/(2\log N)`.  There the order is real, :math:`Y`
+depends on :math:`t/t_i^*` and ``N`` alone, and the transition is rounded: :math:`Y` is 0.1 to 0.2, not 0, at
+:math:`t_i^*` for ``N`` of 300 to 5000.
 Source.  Reconstructed from arXiv 2410.08727 and its published code; derivation: DERIVATIONS.md, section R.
 """
 
