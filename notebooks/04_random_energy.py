@@ -63,7 +63,7 @@ figure, panels = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constr
 for row, (size, axes) in enumerate(zip(sizes, panels, strict=True)):
     lines = np.asarray(random_energy.probe_participations(variances, size, dense))
     times = np.asarray(random_energy.freeze_out_times(variances, size))
-    levels = jax.random.normal(jax.random.key(100 + size), (300, size))
+    levels = jax.random.normal(jax.random.key(100 + size), (200, size))
     for column, (name, (i, colour)) in enumerate(groups.items()):
         axes.plot(dense, lines[:, i], color=colour, label=f"theory, {name} {variances[i]:.4f}")
         rounded = [level_participation(levels, np.sqrt(variances[i] / t)) for t in few]
@@ -112,7 +112,7 @@ def participation_at_origin(train, t):
 
 
 of_sets_and_noises = jax.jit(jax.vmap(jax.vmap(participation_at_origin, (None, 0)), (0, None)))
-for size, seeds in zip(toy_sizes, [200, 100, 16], strict=True):
+for size, seeds in zip(toy_sizes, [150, 100, 8], strict=True):
     sets = jnp.stack([gaussian.draw(jax.random.key(seed), size, 1).train for seed in range(seeds)])
     at_origin.append(of_sets_and_noises(sets, toy_noises))
 early = np.asarray(random_energy.condensation_time(toy, toy_sizes, np.zeros(30), normalized=False))
