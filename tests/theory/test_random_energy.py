@@ -361,6 +361,15 @@ def test_the_gap_moves_as_printed_and_at_every_size() -> None:
     assert min(switches["measured"]) > 3 * max(switches["predicted"])
 
 
+def test_responses_above_those_of_null_directions_are_not_a_gap_of_their_own() -> None:
+    """Thirty high variances at 5.4, ten null directions at 1, 120 low variances at 0.23: the low ones are still seen."""
+    v = np.repeat([0.0201, 0.0033, 0.0], [30, 120, 10])
+    response = np.sort(np.asarray(random_energy_spectrum.singular_values(v, 300, 1e-3)))[::-1]
+    assert np.argmax(response[:-1] - response[1:]) + 1 == 30
+    assert random_energy_spectrum.largest_gap(v, 300, 1e-3) == 40
+    assert random_energy_spectrum.gap_positions(160, 30, 120).high_lost == 40
+
+
 def gap(v: np.ndarray, n: int, t: float, y: np.ndarray | None) -> int:
     if y is None:
         return int(random_energy_spectrum.largest_gap(v, n, t))
