@@ -362,7 +362,7 @@ def test_the_gap_moves_as_printed_and_at_every_size() -> None:
 
 
 def test_responses_above_those_of_null_directions_are_not_a_gap_of_their_own() -> None:
-    """Thirty high variances at 5.4, ten null directions at 1, 120 low variances at 0.23: the low ones are still seen."""
+    """Thirty high variances at 5.4, ten null directions at 1, 120 low variances at 0.23: the low ones are seen."""
     v = np.repeat([0.0201, 0.0033, 0.0], [30, 120, 10])
     response = np.sort(np.asarray(random_energy_spectrum.singular_values(v, 300, 1e-3)))[::-1]
     assert np.argmax(response[:-1] - response[1:]) + 1 == 30
