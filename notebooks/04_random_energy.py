@@ -112,7 +112,7 @@ def participation_at_origin(train, t):
 
 
 of_sets_and_noises = jax.jit(jax.vmap(jax.vmap(participation_at_origin, (None, 0)), (0, None)))
-for size, seeds in zip(toy_sizes, [150, 100, 8], strict=True):
+for size, seeds in zip(toy_sizes, [150, 100, 16], strict=True):
     sets = jnp.stack([gaussian.draw(jax.random.key(seed), size, 1).train for seed in range(seeds)])
     at_origin.append(of_sets_and_noises(sets, toy_noises))
 early = np.asarray(random_energy.condensation_time(toy, toy_sizes, np.zeros(30), normalized=False))
