@@ -9,7 +9,7 @@ Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; 
 (``law`` static), ``vmap`` and ``grad``; memory grows with ``d``, never with its square.
 """
 
-from . import noise
+from . import noise, random_energy, random_energy_spectrum
 from .condensation import condensation_time, log_critical_size, onset_time
 from .effective_noise import effective_noise
 from .finite_size import (
@@ -53,6 +53,8 @@ __all__ = [
     "mutual_information",
     "noise",
     "onset_time",
+    "random_energy",
+    "random_energy_spectrum",
     "soft_dimension",
     "wiener_gain",
 ]
