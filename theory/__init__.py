@@ -31,6 +31,7 @@ from .freeze_out import (
 )
 from .information import mutual_information
 from .population import wiener_gain
+from .typical import finite_size_gain_quantile, gain_quantile
 
 __distribution__ = "geomem-jax"
 
@@ -43,10 +44,12 @@ __all__ = [
     "dataset_size_for",
     "effective_noise",
     "finite_size_gain",
+    "finite_size_gain_quantile",
     "finite_size_participation",
     "freeze_out_sizes",
     "freeze_out_times",
     "gain",
+    "gain_quantile",
     "log_critical_size",
     "mean_finite_size_gain",
     "mean_finite_size_participation",
