@@ -244,7 +244,9 @@ def _node(p: Point, y: jax.Array, kernel: int) -> Node:
     poles = jnp.min(jnp.abs(at.c - jnp.arange(kernel + 1)))
     scale = jnp.minimum(jnp.minimum(0.5, poles), 1 / jnp.sqrt(at.variance))
     reach = -2 / np.pi * np.log(np.finfo(dtype).eps)  # where |Gamma| is negligible
-    slope = 0.5 * jnp.maximum(log_s, 0) / (jnp.maximum(log_s, 0) + 4)
+    # Energy that no point avoids, as that of directions without variance, is not there to decay against.
+    decay = jnp.maximum(log_s - _tilted(p, at.c + reach).energy, 0)
+    slope = 0.5 * decay / (decay + 4)
     step = jnp.arcsinh(reach / scale) / CONTOUR
     theta = step * jnp.arange(CONTOUR + 1, dtype=dtype)
     tau = scale * jnp.sinh(theta)

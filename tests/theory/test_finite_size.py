@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import theory
+from theory import finite_size
+from theory._mellin import Point
 
 WIDTH = 3
 ROWS = 16  # cases of one program
@@ -114,7 +116,7 @@ SUMMED = [
     (Case((1.0,), 2, 0.3, (0.4,)), 400),
     (Case((1.0,), 2, 20.0, (1.0,)), 100),
     (Case((1.0,), 3, 0.5, (0.4,)), 80),
-    (Case((2.0, 0.5), 2, 1.5, (0.4, -1.0)), 48),
+    (Case((2.0, 0.5), 2, 1.5, (0.4, -1.0)), 52),
     (Case((1.0,), 2, 0.1, (0.4,), (0.6,)), 1000),
     (Case((1.0,), 3, 0.3, (0.4,), (-0.5,)), 400),
     (Case((1.0,), 4, 0.5, (0.4,), (0.9,)), 80),
@@ -230,11 +232,10 @@ def test_brute_force(name: str) -> None:
     assert np.median(found.error[expected > 0] / expected[expected > 0]) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["gain", "participation"])
-def test_single_precision(name: str) -> None:
+def test_single_precision() -> None:
     cases = [case for case, _ in CASES]
-    expected = brute_force()[name == "participation"]
-    found = evaluate(name, [elsewhere(case) for case in cases], np.float32)
+    expected, _ = brute_force()
+    found = evaluate("gain", [elsewhere(case) for case in cases], np.float32)
     np.testing.assert_array_less(np.abs(found.mean - expected), found.error + 1e-8 * expected + 1e-30)
     np.testing.assert_allclose(found.mean, expected, rtol=1e-3)
 
@@ -291,6 +292,21 @@ def test_one_point_and_no_variance() -> None:
     assert np.all(found.mean[:, 2] > 0)
 
 
+@pytest.mark.parametrize("name", ["gain", "participation"])
+def test_distance_from_the_support_is_of_no_account(name: str) -> None:
+    """All energies grow alike along a direction without variance: by up to 1e4 nats here."""
+    cases = [case for case, _ in CASES if len(case.x) == 1]
+
+    def away(case: Case, distance: float) -> Case:
+        planted = None if case.planted is None else (*case.planted, 0.0)
+        return case._replace(variances=(1.0, 0.0), x=(*case.x, distance), planted=planted)
+
+    expected = evaluate(name, cases).mean
+    for distance in (0.3, 3.0, 20.0):
+        found = evaluate(name, [away(case, distance) for case in cases])
+        np.testing.assert_allclose(found.mean, expected, rtol=1e-9)
+
+
 def test_sizes_beyond_every_float() -> None:
     """log N = 1e3: infinite data at t = 1; at small t the plain density of points, as at N^2 times smaller t."""
     with jax.enable_x64(True):
@@ -307,7 +323,7 @@ def test_twelve_decades() -> None:
     cases = [Case((1e6, 1.0, 1e-6), n, t, (3e2, 0.4, 1e-3)) for n in (2, 50, 1e4, 1e9) for t in (1e-2, 1.0)]
     gains, participation = evaluate("gain", cases), evaluate("participation", cases)
     t = np.array([case.t for case in cases])
-    assert np.all(gains.error <= 1e-2 * gains.mean)
+    assert np.all(gains.error <= 5e-2 * gains.mean)
     # A relative v/t = 1e-4 for the moved weights, and what is stated.
     expected, error = 1e-6 / t * (1 - participation.mean), 1e-6 / t * participation.error
     np.testing.assert_array_less(np.abs(gains.mean[:, 2] - expected), gains.error[:, 2] + error + 3e-4 * expected)
@@ -364,6 +380,68 @@ def test_derivatives() -> None:
     numerical = (gains[::2] - gains[1::2]) / 2e-4
     # The nodes do not move with the arguments in the gradient, but do in the difference: their error, 1e-7, over 1e-4.
     np.testing.assert_allclose(np.concatenate([np.ravel(g) for g in gradient]), numerical, rtol=2e-3, atol=1e-3)
+
+
+# --- Many directions: the leading-order law, and the next order. ---
+
+LADDER, NATS_PER_DIRECTION = np.array([1.0, 0.09]), 0.1
+
+
+def multiplicities(d: int) -> np.ndarray:
+    return np.array([d / 4, 3 * d / 4])
+
+
+def kappa(d: int, t: float, next_order: bool) -> float:
+    """Root of the law of `theory.effective_noise`, eq. (3), or of (F14) in its derivations, bisected."""
+    m = multiplicities(d)
+
+    def surplus(k: float) -> float:
+        c, q = t / k, 1 / (t + t / k * LADDER)
+        nats = np.sum(m * (np.log1p(LADDER / k) - LADDER * (k - t) / (k + LADDER) ** 2)) / 2
+        energies = np.sum(m * ((LADDER * q) ** 2 / 2 + t * LADDER * (LADDER + t) * q**3))
+        return nats - NATS_PER_DIRECTION * d + next_order * np.log(c * np.sqrt(2 * np.pi * energies))
+
+    low, high = np.log(t), np.log(10 * t)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if surplus(np.exp(middle)) > 0 else (low, middle)
+    return float(np.exp(low))
+
+
+def at_typical_points(dimensions: list[int], t: float) -> np.ndarray:
+    """Gains of both groups and participation where every x_i^2 has its mean, shape (dimension, 3)."""
+
+    def one(m: jax.Array, log_n: jax.Array) -> jax.Array:
+        squares = jnp.asarray(LADDER + t)
+        point = Point(jnp.asarray(LADDER), m, m * squares, jnp.asarray(t), log_n, jnp.asarray(-jnp.inf))
+        gains, participation = finite_size._gain_coefficients(point).mean, finite_size._participation(point).mean
+        return jnp.append(gains[0] + gains[1] * squares, participation)
+
+    with jax.enable_x64(True):
+        m = jnp.array([multiplicities(d) for d in dimensions])
+        return np.asarray(jax.jit(jax.vmap(one))(m, NATS_PER_DIRECTION * jnp.array(dimensions)))
+
+
+def test_the_law_of_many_directions_and_its_next_order() -> None:
+    dimensions = [40, 160, 640, 2560]
+    with jax.enable_x64(True):
+        t = 0.3 * float(theory.condensation_time(np.repeat(LADDER, [10, 30]), log_n=4.0))
+        kappas = theory.effective_noise(np.repeat(LADDER, [10, 30]), log_n=4.0, t=t)
+    np.testing.assert_allclose(kappa(40, t, False), kappas, rtol=1e-9)
+    exact = at_typical_points(dimensions, t)
+
+    def deviation(next_order: bool) -> np.ndarray:
+        k = np.array([kappa(d, t, next_order) for d in dimensions])[:, None]
+        return exact / np.hstack([LADDER / (LADDER + k), 1 - t / k]) - 1
+
+    leading, following = deviation(False), deviation(True)
+    # As (log d)/d: 0.25 to 0.5 of the deviation is left at four times d, less and less.
+    ratio = leading[1:] / leading[:-1]
+    assert np.all((ratio > 0.25) & (ratio < 0.5))
+    assert np.all(np.diff(ratio, axis=0) < 0)
+    # As 1/d, and at most a tenth.
+    assert np.all(np.abs(following) < 0.1 * np.abs(leading))
+    assert np.all(np.abs(following) * np.array(dimensions)[:, None] < 2)
 
 
 # --- The average over points, and what is refused. ---
