@@ -373,9 +373,11 @@ def test_derivatives() -> None:
                 for sign in (1, -1):
                     other = [a.copy() for a in arguments]
                     other[k].flat[i] += sign * 1e-4
-                    moved.append(Case(tuple(other[0][0]), 1, float(other[2][0]), tuple(other[3][0]))._replace(
-                        n=float(np.exp(other[1][0]))
-                    ))
+                    moved.append(
+                        Case(tuple(other[0][0]), 1, float(other[2][0]), tuple(other[3][0]))._replace(
+                            n=float(np.exp(other[1][0]))
+                        )
+                    )
         gains = evaluate("gain", moved).mean @ np.array([1.0, 2.0, 5.0])
     numerical = (gains[::2] - gains[1::2]) / 2e-4
     # The nodes do not move with the arguments in the gradient, but do in the difference: their error, 1e-7, over 1e-4.
@@ -479,6 +481,4 @@ def test_means_are_refused(function: Callable[..., Any]) -> None:
     assert message(ValueError, lambda: function([1.0], 5, 0.1, "origin")) == (
         "point must be 'held_out' or 'train', got 'origin'"
     )
-    assert "probe must be finite and > 0" in message(
-        ValueError, lambda: function([1.0], 5, 0.1, "train", probe=0.0)
-    )
+    assert "probe must be finite and > 0" in message(ValueError, lambda: function([1.0], 5, 0.1, "train", probe=0.0))
