@@ -244,7 +244,9 @@ def _node(p: Point, y: jax.Array, kernel: int) -> Node:
     poles = jnp.min(jnp.abs(at.c - jnp.arange(kernel + 1)))
     scale = jnp.minimum(jnp.minimum(0.5, poles), 1 / jnp.sqrt(at.variance))
     reach = -2 / np.pi * np.log(np.finfo(dtype).eps)  # where |Gamma| is negligible
-    slope = 0.5 * jnp.maximum(log_s, 0) / (jnp.maximum(log_s, 0) + 4)
+    # Energy that no point avoids, as that of directions without variance, is not there to decay against.
+    decay = jnp.maximum(log_s - _tilted(p, at.c + reach).energy, 0)
+    slope = 0.5 * decay / (decay + 4)
     step = jnp.arcsinh(reach / scale) / CONTOUR
     theta = step * jnp.arange(CONTOUR + 1, dtype=dtype)
     tau = scale * jnp.sinh(theta)
@@ -305,9 +307,9 @@ def integrate(p: Point, kernel: int, integrand: Callable[[Node], jax.Array]) -> 
     values = lax.map(lambda y: _log_s_derivative(p, y, kernel) * integrand(_node(p, y, kernel)), y, batch_size=batch)
     both = jnp.tensordot(weights, values, axes=1)  # outer rule, contour rule, ...
     best = both[0, 0]
-    # The difference is the error of the lower rule; that of the higher one is about its square.
+    # The difference is the error of the lower rule; that of the higher one is about its square, and never above it.
     size = jnp.maximum(jnp.abs(best), 100 * jnp.finfo(best.dtype).tiny)
     outer = jnp.abs(both[1, 0] - best) / size
     inner = jnp.abs(both[0, 1] - best) / size
     rounding = ROUNDING * jnp.finfo(best.dtype).eps
-    return Estimate(best, size * (outer * jnp.minimum(1, 10 * jnp.sqrt(outer)) + inner + rounding))
+    return Estimate(best, size * (outer * jnp.minimum(1, 100 * jnp.sqrt(outer)) + inner + rounding))
