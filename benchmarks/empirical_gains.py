@@ -17,7 +17,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -96,6 +96,11 @@ def interleave(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str
     return {name: {"median_s": statistics.median(s), "min_s": min(s)} for name, s in seconds.items()}
 
 
+def peak_host_bytes() -> int:
+    """Largest memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # else KiB
+
+
 def measure(n: int, d: int) -> dict[str, object]:
     """Race one size and check its gains."""
     data, noise = draw(jax.random.key(0), n, d)
@@ -118,8 +123,7 @@ def measure(n: int, d: int) -> dict[str, object]:
     calls = {"posterior": compiled("posterior", empirical.posterior, data, n, x, t)}
     posterior = calls["posterior"]()
     jax.block_until_ready(posterior)
-    # Read before anything else is run; ru_maxrss is in bytes on macOS, elsewhere in KiB.
-    peak_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak_host = peak_host_bytes()  # read before anything else is run
     peak_device = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     calls["blocked_products"] = compiled("blocked_products", products, data, x, block=min(n, empirical.BLOCK))
@@ -159,23 +163,31 @@ def measure(n: int, d: int) -> dict[str, object]:
     }
 
 
-def records(sizes: list[tuple[int, int]]) -> Iterator[dict[str, object]]:
-    """Measure every size in a fresh process."""
+def records(
+    benchmark: str, measure: Callable[..., dict[str, object]], cases: Sequence[tuple]
+) -> Iterator[dict[str, object]]:
+    """Measure every case in a fresh process."""
     commit = sweep._commit()
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn, max_tasks_per_child=1) as processes:
-        for n, d in sizes:
-            yield {"benchmark": "empirical_gains", "commit": commit} | processes.submit(measure, n, d).result()
+        for case in cases:
+            yield {"benchmark": benchmark, "commit": commit} | processes.submit(measure, *case).result()
 
 
-def main() -> int:
-    """Print one JSON object per size; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes only: seconds")
+def run(
+    path: str,
+    description: str,
+    measure: Callable[..., dict[str, object]],
+    quick: Sequence[tuple],
+    full: Sequence[tuple],
+) -> int:
+    """Command line of the benchmark in the file ``path``: print one JSON object per case; return the exit status."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small cases only: seconds")
     parser.add_argument("--out", type=Path, help="file to which the JSON lines are appended")
     options = parser.parse_args()
     agrees = True
-    for record in records(QUICK if options.quick else FULL):
+    for record in records(Path(path).stem, measure, quick if options.quick else full):
         line = json.dumps(record)
         print(line, flush=True)
         if options.out is not None:
@@ -186,4 +198,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__file__, __doc__, measure, QUICK, FULL))

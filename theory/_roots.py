@@ -34,7 +34,10 @@ def decreasing_root(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: j
             newton = x - value / slope
             inside = (newton > low) & (newton < high)
             new = jnp.where(inside, newton, low + (high - low) / 2)
-            new = jnp.where(value == 0, x, new)
+            # A step that rounds to zero ends the search: x is an end of the bracket, the other end may be far away.
+            # (An overflowed slope says nothing.)
+            arrived = (value == 0) | ((newton == x) & jnp.isfinite(slope))
+            new = jnp.where(arrived, x, new)
             moving = jnp.abs(new - x) > tolerance * jnp.abs(new)
             return new, low, high, moving, count + 1
 
