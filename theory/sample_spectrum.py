@@ -7,8 +7,8 @@ import numpy as np
 from jax import lax
 
 from ._inputs import ArrayLike, as_variances, working_dtype
-POINTS=32; KNOTS=48; ROUNDS=3; STEPS=12
-JIT=1e-4; WMAX=0.5; WS=1.4; SMAX=5.; SS=2.;WW=4.;WI=4;GM=.8;PF=1.;SN=.02
+POINTS=32; KNOTS=48; ROUNDS=3; STEPS=20
+JIT=1e-4; WMAX=0.5; WS=1.4; SMAX=5.; SS=2.;WW=4.;WI=4;GM=.8;PF=1.;SN=.02;AL=.5
 
 class SampleSpectrum(NamedTuple):
     variances: jax.Array
@@ -65,10 +65,21 @@ def fit(s,n):
     lam=jnp.exp(jnp.linspace(jnp.log(10*x[0]),jnp.log(llo),POINTS))
     kappa,y,_=counts(x,rank,n,lam)
     pad=jnp.where(live,jnp.maximum(pad,PF*kappa[-1]),0)
-    kn,hats=knot_hats(d); hats=jnp.asarray(hats,s.dtype)
+    if d<=KNOTS:
+        kn=i; hats=jnp.eye(d,dtype=s.dtype)
+    else:
+        ls=jnp.log(jnp.maximum(pad,xmin))
+        logit=np.log((2*np.arange(d)+1)/(2*d-2*np.arange(d)-1)); logit=(logit-logit[0])/(logit[-1]-logit[0])
+        span=jnp.maximum(ls[0]-ls[-1],1e-3)
+        z=jnp.asarray(logit,s.dtype)*(1-AL)+AL*(ls[0]-ls)/span
+        z=z/z[-1]
+        zk=jnp.linspace(0,1,KNOTS,dtype=s.dtype)
+        dist=jnp.abs(zk[:,None]-z)
+        kn=jnp.argmin(dist,axis=1)
+        hats=jnp.maximum(1-dist*(KNOTS-1),0)
     at=jnp.maximum(pad[kn],xmin)[:,None]
     ratio=jnp.where(live,jnp.log(at/jnp.where(live,pad,1)),jnp.inf)
-    cl=jnp.full(len(kn),1/WW**2,s.dtype)
+    cl=jnp.full(hats.shape[0],1/WW**2,s.dtype)
     for _ in range(WI):
         width=jnp.minimum(1,WW*jnp.sqrt(cl))[:,None]
         u=1/jnp.cosh(ratio/(2*width))**2
@@ -81,7 +92,7 @@ def fit(s,n):
     base=jnp.where(live,pad*jnp.exp(dot(jnp.where(here>0,shift,0),hats)),0)
     base=base*(jnp.sum(x)/jnp.sum(base))
     om=jnp.minimum(WMAX,WS*jnp.sqrt(2*cl)); sg=jnp.minimum(SMAX,SS*jnp.sqrt(2*cl))
-    nb=len(kn)
+    nb=hats.shape[0]
     D1=jnp.diff(jnp.eye(nb,dtype=s.dtype),axis=0)/jnp.sqrt(om[1:]*om[:-1])[:,None]
     prior=dot(D1.T,D1)+jnp.diag(1/sg**2)*SN
     def spectrum(h): return base*jnp.exp(dot(h,hats))
@@ -95,7 +106,8 @@ def fit(s,n):
         C=C+jnp.diag(JIT*jnp.diag(C)+(4*eps*y)**2)
         sd=jnp.sqrt(jnp.diag(C))
         return jnp.linalg.cholesky(C/sd[:,None]/sd)*sd[:,None]
-    def round_(h,_):
+    def round_(carry,_):
+        h,mu=carry
         L=chol(h)
         res,J=misfit(h,L)
         def step(st,_):
@@ -106,9 +118,9 @@ def fit(s,n):
             ok=c2<cost
             pick=lambda a,b: jnp.where(ok,a,b)
             return (pick(new,h),pick(r2,res),pick(J2,J),pick(c2,cost),jnp.where(ok,mu/5,mu*4)),None
-        (h,res,J,cost,mu),_=lax.scan(step,(h,res,J,cost_of(h,res),jnp.asarray(1.,s.dtype)),None,length=STEPS)
-        return h,None
-    h,_=lax.scan(round_,jnp.zeros(nb,s.dtype),None,length=ROUNDS)
+        (h,res,J,cost,mu),_=lax.scan(step,(h,res,J,cost_of(h,res),mu),None,length=STEPS)
+        return (h,mu),None
+    (h,_),_=lax.scan(round_,(jnp.zeros(nb,s.dtype),jnp.asarray(1.,s.dtype)),None,length=ROUNDS)
     res,J=misfit(h,chol(h))
     v=spectrum(h)
     modes=jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(dot(J.T,J)+prior),hats,lower=True)
