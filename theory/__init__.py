@@ -1,7 +1,8 @@
 """Closed-form predictions: which directions of the data freeze out at which dataset size.
 
 Everything here is computed from population parameters alone: variances along directions, a dataset size and a noise
-*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``).  No dataset, no random key, no file.
+*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``); :func:`spectrum_from_samples` estimates the
+variances where only the eigenvalues of a sample covariance are known.  No dataset, no random key, no file.
 
 Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; results have shape ``s`` or
 ``s + (d,)``.  Wherever ``n`` stands, ``log_n=`` (nats) may be given instead.  Everything works under ``jit``
@@ -23,6 +24,7 @@ from .freeze_out import (
 )
 from .information import mutual_information
 from .population import wiener_gain
+from .sample_spectrum import SampleSpectrum, spectrum_from_samples
 
 __distribution__ = "geomem-jax"
 
@@ -30,6 +32,7 @@ __all__ = [
     "LAWS",
     "SCOPES",
     "Law",
+    "SampleSpectrum",
     "Scope",
     "condensation_time",
     "dataset_size_for",
@@ -41,5 +44,6 @@ __all__ = [
     "mutual_information",
     "onset_time",
     "soft_dimension",
+    "spectrum_from_samples",
     "wiener_gain",
 ]
