@@ -245,10 +245,43 @@ def _spectrum_from_samples(eigenvalues: jax.Array, n: jax.Array) -> SampleSpectr
     order = jnp.argsort(-variances)
     variances = (variances * (total / jnp.sum(variances)))[order]
     modes = modes[:, order]
+    resolution = jnp.where(total > 0, kappa[-1] * scale, 0)
     factor = jnp.exp(_TWO_SIDED_95 * jnp.sqrt(jnp.sum(modes**2, axis=0)))
-    return SampleSpectrum(variances, variances / factor, variances * factor, modes * variances, kappa[-1] * scale)
+    return SampleSpectrum(variances, variances / factor, variances * factor, modes * variances, resolution)
 
 
 def spectrum_from_samples(eigenvalues: ArrayLike, n: ArrayLike) -> SampleSpectrum:
+    r"""Estimate the population variances behind the eigenvalues of a sample covariance.
+
+    The intervals are posterior, from eqs. (1)-(3) and the smoothness prior.  In simulations their frequentist coverage
+    is at least nominal on average over the directions for :math:`n\ge d/2` and spectra from flat to a steep power law;
+    single directions beside a jump of the spectrum are covered less often, and at :math:`n=d/4` 0.8 of them are.
+    Intervals of smooth functions are to be made from :meth:`SampleSpectrum.standard_error`, which knows the
+    correlations: they are far shorter than the ends of ``lower`` and ``upper`` suggest.
+
+    Args:
+      eigenvalues: ``(d,)`` eigenvalues ``>= 0`` of the sample covariance, in any order, zeros included: ``d`` is their
+        number.  Rounding leaves zeros slightly negative: clip them.  Beyond the ``n`` largest all are taken for zeros.
+      n: number ``>= 1`` of points, with known mean and covariance divided by ``n``; with the mean subtracted give the
+        number of points less one, and eigenvalues of the covariance divided by that.
+
+    Returns:
+      The estimate.  With fewer positive eigenvalues than ``n - 1`` the other variances are 0, exactly.
+
+    Raises:
+      ValueError: for eigenvalues that are negative or not finite, or ``n`` that is not one finite number ``>= 1``.
+
+    Example:
+      Equal variances, seen through twice as many points, are spread by :math:`(1\pm\sqrt{1/2})^2`:
+
+      >>> angle = np.pi * (np.arange(16) + 0.5) / 16
+      >>> seen = 1.5 + 2 * np.sqrt(0.5) * np.cos(angle)
+      >>> [round(float(v), 1) for v in (seen[0], seen[-1])]
+      [2.9, 0.1]
+    """
     dtype = working_dtype(eigenvalues)
+    if np.ndim(n) != 0:
+        raise ValueError(f"n must be one number, got shape {np.shape(n)}")
+    if not isinstance(n, jax.core.Tracer) and not np.all(np.asarray(n) >= 1):
+        raise ValueError(f"n must be >= 1, got n = {n}")
     return _spectrum_from_samples(as_variances(eigenvalues, dtype, "eigenvalues"), as_positive("n", n, dtype))
