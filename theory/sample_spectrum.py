@@ -52,7 +52,7 @@ _KNOTS = 48  # of the correction, piecewise linear; with fewer directions every 
 _LARGEST_GAMMA = 0.8  # smaller ridges feel the edge at 0, where fluctuations are not Gaussian (n near d)
 _NEIGHBOURHOOD = 4.0  # width over which eigenvalues mix: twice the half-width 2 sqrt(c) of the spread of one variance
 _JITTER = 1e-4  # relative variance added to (3): neighbouring ridges are almost the same measurement
-_ROUNDS, _STEPS = 3, 20  # covariances (3), and Levenberg-Marquardt steps at each
+_STEPS = 60
 _TWO_SIDED_95 = 1.959964
 
 
@@ -193,21 +193,17 @@ def _maximum(start: _Start, n: jax.Array, kappa: jax.Array, counts: jax.Array) -
         return _dot(slopes.T, residual) + _dot(start.precision, h)
 
     def solve(_: Callable[[jax.Array], jax.Array], h: jax.Array) -> jax.Array:
-        def one_round(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-            root = root_of_covariance(state[0])
+        def step(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+            h, damping = state  # Levenberg-Marquardt, weighed with the covariance of where it stands
+            root = root_of_covariance(h)
+            residual, slopes = misfit(h, root)
+            curvature = _dot(slopes.T, slopes) + (1 + damping) * start.precision
+            downhill = _dot(slopes.T, residual) + _dot(start.precision, h)
+            new = h - cho_solve((jnp.linalg.cholesky(curvature), True), downhill)
+            better = cost(new, misfit(new, root)[0]) < cost(h, residual)
+            return (jnp.where(better, new, h), jnp.where(better, damping / 5, damping * 4)), None
 
-            def step(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-                h, damping = state
-                residual, slopes = misfit(h, root)
-                curvature = _dot(slopes.T, slopes) + (1 + damping) * start.precision
-                downhill = _dot(slopes.T, residual) + _dot(start.precision, h)
-                new = h - cho_solve((jnp.linalg.cholesky(curvature), True), downhill)
-                better = cost(new, misfit(new, root)[0]) < cost(h, residual)
-                return (jnp.where(better, new, h), jnp.where(better, damping / 5, damping * 4)), None
-
-            return lax.scan(step, state, None, length=_STEPS)
-
-        return lax.scan(one_round, (h, jnp.ones((), h.dtype)), None, length=_ROUNDS)[0][0]
+        return lax.scan(step, (h, jnp.ones((), h.dtype)), None, length=_STEPS)[0][0]
 
     def solve_tangent(linear: Callable[[jax.Array], jax.Array], y: jax.Array) -> jax.Array:
         return jnp.linalg.solve(lax.map(linear, jnp.eye(y.size, dtype=y.dtype)).T, y)
