@@ -3,6 +3,8 @@
 Everything here is computed from population parameters alone: variances along directions, a dataset size and a noise
 *variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``; :mod:`theory.noise` converts from others).  No
 dataset, no random key, no file.
+*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``); :func:`spectrum_from_samples` estimates the
+variances where only the eigenvalues of a sample covariance are known.  No dataset, no random key, no file.
 
 Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; results have shape ``s`` or
 ``s + (d,)``.  Wherever ``n`` stands, ``log_n=`` (nats) may be given instead.  Everything works under ``jit``
@@ -32,6 +34,7 @@ from .freeze_out import (
 from .information import mutual_information
 from .population import wiener_gain
 from .typical import finite_size_gain_quantile, gain_quantile
+from .sample_spectrum import SampleSpectrum, spectrum_from_samples
 
 __distribution__ = "geomem-jax"
 
@@ -39,6 +42,7 @@ __all__ = [
     "LAWS",
     "SCOPES",
     "Law",
+    "SampleSpectrum",
     "Scope",
     "condensation_time",
     "dataset_size_for",
@@ -59,5 +63,6 @@ __all__ = [
     "random_energy",
     "random_energy_spectrum",
     "soft_dimension",
+    "spectrum_from_samples",
     "wiener_gain",
 ]

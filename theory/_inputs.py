@@ -32,18 +32,18 @@ def working_dtype(*arrays: ArrayLike) -> np.dtype:
     return np.dtype(jnp.promote_types(jnp.result_type(*typed, 1.0), jnp.float32))
 
 
-def as_variances(variances: ArrayLike, dtype: np.dtype) -> jax.Array:
-    """Check and convert variances.
+def as_variances(variances: ArrayLike, dtype: np.dtype, name: str = "variances") -> jax.Array:
+    """Check and convert variances; ``name`` is the argument that an error names.
 
     Raises:
       ValueError: if not one-dimensional, empty, negative or not finite in ``dtype``.
     """
     if np.ndim(variances) != 1 or np.size(variances) == 0:
-        raise ValueError(f"variances must have shape (d,) with d >= 1, got shape {np.shape(variances)}")
+        raise ValueError(f"{name} must have shape (d,) with d >= 1, got shape {np.shape(variances)}")
     values = _concrete(variances)
     if values is not None:
         representable = values <= np.finfo(dtype).max
-        _refuse("variances", f"finite and >= 0 in {dtype}", values, ~(representable & (values >= 0)))
+        _refuse(name, f"finite and >= 0 in {dtype}", values, ~(representable & (values >= 0)))
     return jnp.asarray(variances, dtype)
 
 
