@@ -8,7 +8,7 @@ Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; 
 (``law`` static), ``vmap`` and ``grad``; memory grows with ``d``, never with its square.
 """
 
-from .condensation import condensation_time, log_critical_size, onset_time
+from .condensation import basin_multiplicity, condensation_time, log_critical_size, onset_time
 from .effective_noise import effective_noise
 from .freeze_out import (
     LAWS,
@@ -21,7 +21,10 @@ from .freeze_out import (
     gain,
     soft_dimension,
 )
+from .generalization import best_generalization_time
 from .information import mutual_information
+from .planted import PlantedResponse, planted_response
+from .pointwise import clt_breakdown_time, condensation_time_at, log_annealed_participation
 from .population import wiener_gain
 
 __distribution__ = "geomem-jax"
@@ -30,16 +33,23 @@ __all__ = [
     "LAWS",
     "SCOPES",
     "Law",
+    "PlantedResponse",
     "Scope",
+    "basin_multiplicity",
+    "best_generalization_time",
+    "clt_breakdown_time",
     "condensation_time",
+    "condensation_time_at",
     "dataset_size_for",
     "effective_noise",
     "freeze_out_sizes",
     "freeze_out_times",
     "gain",
+    "log_annealed_participation",
     "log_critical_size",
     "mutual_information",
     "onset_time",
+    "planted_response",
     "soft_dimension",
     "wiener_gain",
 ]

@@ -61,6 +61,21 @@ def as_positive(name: str, values: ArrayLike, dtype: np.dtype) -> jax.Array:
     return jnp.asarray(values, dtype)
 
 
+def as_point(name: str, values: ArrayLike, dimensions: int, dtype: np.dtype) -> jax.Array:
+    """Check and convert points, one coordinate per direction along the last axis.
+
+    Raises:
+      ValueError: if the last axis has another length or a coordinate is not finite in ``dtype``.
+    """
+    shape = np.shape(values)
+    if not shape or shape[-1] != dimensions:
+        raise ValueError(f"{name} must have shape (..., {dimensions}), got shape {shape}")
+    concrete = _concrete(values)
+    if concrete is not None:
+        _refuse(name, f"finite in {dtype}", concrete, ~(np.abs(concrete) <= np.finfo(dtype).max))
+    return jnp.asarray(values, dtype)
+
+
 def as_log_size(n: ArrayLike | None, log_n: ArrayLike | None, dtype: np.dtype) -> jax.Array:
     """Return the logarithm of the dataset size, in nats.
 
