@@ -4,8 +4,8 @@ Model.  That of :mod:`theory.condensation`, at a point :math:`x` that is given a
 are those along the directions.
 
 Results.  Among infinitely many points the posterior of :math:`x` is Gaussian with means
-:math:`\sigma_i^2x_i/(\sigma_i^2+t)` and variances :math:`\sigma_i^2t/(\sigma_i^2+t)`.  Of :math:`N` draws from the prior
-any reach it while its relative entropy to the prior is below :math:`\log N`; :math:`x` **condenses** where
+:math:`\sigma_i^2x_i/(\sigma_i^2+t)` and variances :math:`\sigma_i^2t/(\sigma_i^2+t)`.  Of :math:`N` draws from the
+prior any reach it while its relative entropy to the prior is below :math:`\log N`; :math:`x` **condenses** where
 
 .. math:: \tfrac12\sum_i\Bigl[\log\Bigl(1+\frac{\sigma_i^2}t\Bigr)-\frac{\sigma_i^2}{t+\sigma_i^2}
           +\frac{\sigma_i^2x_i^2}{(t+\sigma_i^2)^2}\Bigr]=\log N. \tag{1}
