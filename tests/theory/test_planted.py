@@ -19,6 +19,7 @@ from . import naive
 LADDER = np.asarray(naive.SPECTRA["ladder"])
 PROBES = [0.0, 0.3, 1.0]
 FLOAT = naive.FLOAT
+planted_times = jax.jit(planted.planted_times, static_argnums=2)  # compiled once, unlike the bare function
 
 
 def terms(v: np.ndarray, t: float, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -293,7 +294,7 @@ def test_times_are_the_largest_with_half_the_wiener_gain(name: str, probe: float
     grid = np.geomspace(1e-14, 1e4, 400) * v.max()
     for log_n in np.log([1.5, 2, 30, 1e6]):
         with jax.enable_x64(True):
-            found = np.asarray(planted.planted_times(jnp.asarray(v), jnp.asarray(log_n), probe))
+            found = np.asarray(planted_times(jnp.asarray(v), jnp.asarray(log_n), probe))
         for variance in np.unique(v):
             (i, *_) = np.flatnonzero(v == variance)
             if variance == 0:
@@ -312,13 +313,14 @@ def test_limits_of_times(x64: bool) -> None:
     dtype = naive.precision(x64)
     v = jnp.asarray([1.0, 0.1, 0.0], dtype)
     for probe in PROBES:
-        times = jax.jit(partial(planted.planted_times, v, probe=probe))
-        one, fewer, more, many = (np.asarray(times(jnp.asarray(s, dtype))) for s in (0, *np.log([1.41, 1.42]), 1e6))
+        one, fewer, more, many = (
+            np.asarray(planted_times(v, jnp.asarray(s, dtype), probe)) for s in (0, *np.log([1.41, 1.42]), 1e6)
+        )
         assert np.all(np.isposinf([one, fewer]))  # N - 1 < sqrt 2 - 1
         np.testing.assert_array_equal(np.isfinite(more), [True, True, False])
         np.testing.assert_array_equal(many, [0, 0, np.inf])
-        assert np.all(np.isposinf(planted.planted_times(0 * v, jnp.asarray(2.0, dtype), probe)))
-    exact = np.asarray(planted.planted_times(jnp.asarray([8.0], dtype), jnp.asarray(np.log(6.0), dtype)))
+        assert np.all(np.isposinf(planted_times(0 * v, jnp.asarray(2.0, dtype), probe)))
+    exact = np.asarray(planted_times(jnp.asarray([8.0], dtype), jnp.asarray(np.log(6.0), dtype), 1.0))
     # (1 + v/t)^(1/2) = (N - 1)(1 + sqrt 2)
     np.testing.assert_allclose(exact, 8 / ((5 * (1 + np.sqrt(2))) ** 2 - 1), rtol=float(naive.allowed(dtype, 10)))
 
@@ -367,5 +369,5 @@ def test_laws_are_traced_like_any_other(function: Callable[..., jax.Array]) -> N
     v = jnp.asarray([1.0, 0.3, 0.0])
     arguments = (jnp.asarray(0.2),) if function is planted.planted_law else ()
     mapped = jax.jit(jax.vmap(lambda s: function(v, s, *arguments)))(second)
-    looped = np.stack([function(v, s, *arguments) for s in second])
+    looped = np.stack([jax.jit(function)(v, s, *arguments) for s in second])
     np.testing.assert_allclose(mapped, looped, rtol=1e-5)
