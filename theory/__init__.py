@@ -13,6 +13,7 @@ Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; 
 
 from . import noise, random_energy, random_energy_spectrum
 from .condensation import condensation_time, log_critical_size, onset_time
+from .condensation import basin_multiplicity, condensation_time, log_critical_size, onset_time
 from .effective_noise import effective_noise
 from .finite_size import (
     finite_size_gain,
@@ -31,7 +32,10 @@ from .freeze_out import (
     gain,
     soft_dimension,
 )
+from .generalization import best_generalization_time
 from .information import mutual_information
+from .planted import PlantedResponse, planted_response
+from .pointwise import clt_breakdown_time, condensation_time_at, log_annealed_participation
 from .population import wiener_gain
 from .typical import finite_size_gain_quantile, gain_quantile
 from .sample_spectrum import SampleSpectrum, spectrum_from_samples
@@ -43,8 +47,13 @@ __all__ = [
     "SCOPES",
     "Law",
     "SampleSpectrum",
+    "PlantedResponse",
     "Scope",
+    "basin_multiplicity",
+    "best_generalization_time",
+    "clt_breakdown_time",
     "condensation_time",
+    "condensation_time_at",
     "dataset_size_for",
     "effective_noise",
     "finite_size_gain",
@@ -54,6 +63,7 @@ __all__ = [
     "freeze_out_times",
     "gain",
     "gain_quantile",
+    "log_annealed_participation",
     "log_critical_size",
     "mean_finite_size_gain",
     "mean_finite_size_participation",
@@ -62,6 +72,7 @@ __all__ = [
     "onset_time",
     "random_energy",
     "random_energy_spectrum",
+    "planted_response",
     "soft_dimension",
     "spectrum_from_samples",
     "wiener_gain",

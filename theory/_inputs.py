@@ -74,6 +74,19 @@ def as_between(name: str, values: ArrayLike, low: float, high: float, dtype: np.
         _refuse(name, condition, concrete, ~((concrete >= low) & (concrete <= largest)))
     array = jnp.asarray(values, dtype)
     return jnp.where((array >= low) & (array <= high), array, jnp.nan)
+def as_point(name: str, values: ArrayLike, dimensions: int, dtype: np.dtype) -> jax.Array:
+    """Check and convert points, one coordinate per direction along the last axis.
+
+    Raises:
+      ValueError: if the last axis has another length or a coordinate is not finite in ``dtype``.
+    """
+    shape = np.shape(values)
+    if not shape or shape[-1] != dimensions:
+        raise ValueError(f"{name} must have shape (..., {dimensions}), got shape {shape}")
+    concrete = _concrete(values)
+    if concrete is not None:
+        _refuse(name, f"finite in {dtype}", concrete, ~(np.abs(concrete) <= np.finfo(dtype).max))
+    return jnp.asarray(values, dtype)
 
 
 def as_log_size(n: ArrayLike | None, log_n: ArrayLike | None, dtype: np.dtype) -> jax.Array:

@@ -19,6 +19,12 @@ OF_VARIANCES: dict[str, Callable[[Any], jax.Array]] = {
     "mutual_information": lambda v: theory.mutual_information(v, 0.1),
     "condensation_time": lambda v: theory.condensation_time(v, 5),
     "onset_time": lambda v: theory.onset_time(v, 5),
+    "basin_multiplicity": lambda v: theory.basin_multiplicity(v, 5, 0.1),
+    "best_generalization_time": lambda v: theory.best_generalization_time(v, 5),
+    "clt_breakdown_time": lambda v: theory.clt_breakdown_time(v, 5, point=V),
+    "condensation_time_at": lambda v: theory.condensation_time_at(v, 5, point=V),
+    "log_annealed_participation": lambda v: theory.log_annealed_participation(v, 5, 0.1, point=V),
+    "planted_response": lambda v: theory.planted_response(v, 5, 0.1, training_point=V, point=V).gain,
     "log_critical_size": lambda v: theory.log_critical_size(v, 0.1),
     "effective_noise": lambda v: theory.effective_noise(v, 5, 0.1),
     "gain": lambda v: theory.gain(v, 5, 0.1),
@@ -31,6 +37,9 @@ OF_NOISE: dict[str, Callable[[Any], jax.Array]] = {
     "wiener_gain": lambda t: theory.wiener_gain(V, t),
     "mutual_information": lambda t: theory.mutual_information(V, t),
     "log_critical_size": lambda t: theory.log_critical_size(V, t),
+    "basin_multiplicity": lambda t: theory.basin_multiplicity(V, 5, t),
+    "log_annealed_participation": lambda t: theory.log_annealed_participation(V, 5, t, point=V),
+    "planted_response": lambda t: theory.planted_response(V, 5, t, training_point=V, point=V).gain,
     "effective_noise": lambda t: theory.effective_noise(V, 5, t),
     "gain": lambda t: theory.gain(V, 5, t),
     "soft_dimension": lambda t: theory.soft_dimension(V, 5, t),
@@ -40,10 +49,22 @@ OF_NOISE: dict[str, Callable[[Any], jax.Array]] = {
 OF_SIZE: dict[str, Callable[..., jax.Array]] = {
     "condensation_time": lambda **n: theory.condensation_time(V, **n),
     "onset_time": lambda **n: theory.onset_time(V, **n),
+    "basin_multiplicity": lambda **n: theory.basin_multiplicity(V, t=0.1, **n),
+    "best_generalization_time": lambda **n: theory.best_generalization_time(V, **n),
+    "clt_breakdown_time": lambda **n: theory.clt_breakdown_time(V, point=V, **n),
+    "condensation_time_at": lambda **n: theory.condensation_time_at(V, point=V, **n),
+    "log_annealed_participation": lambda **n: theory.log_annealed_participation(V, t=0.1, point=V, **n),
+    "planted_response": lambda **n: theory.planted_response(V, t=0.1, training_point=V, point=V, **n).gain,
     "effective_noise": lambda **n: theory.effective_noise(V, t=0.1, **n),
     "gain": lambda **n: theory.gain(V, t=0.1, **n),
     "soft_dimension": lambda **n: theory.soft_dimension(V, t=0.1, **n),
     "freeze_out_times": lambda **n: theory.freeze_out_times(V, **n),
+}
+OF_POINT: dict[str, Callable[[Any], jax.Array]] = {
+    "clt_breakdown_time": lambda x: theory.clt_breakdown_time(V, 5, point=x),
+    "condensation_time_at": lambda x: theory.condensation_time_at(V, 5, point=x),
+    "log_annealed_participation": lambda x: theory.log_annealed_participation(V, 5, 0.1, point=x),
+    "planted_response": lambda x: theory.planted_response(V, 5, 0.1, training_point=V, point=x).gain,
 }
 OF_LAW: dict[str, Callable[[Any], jax.Array]] = {
     "effective_noise": lambda law: theory.effective_noise(V, 5, 0.1, law),
@@ -118,6 +139,19 @@ def test_sizes_are_refused(name: str) -> None:
     assert message(TypeError, lambda: call(n=5, log_n=1.0)) == one_of_two
 
 
+@pytest.mark.parametrize("name", OF_POINT)
+def test_points_are_refused(name: str) -> None:
+    call = OF_POINT[name]
+    for bad, text in [
+        ([1.0, 2.0], "point must have shape (..., 3), got shape (2,)"),
+        (1.0, "point must have shape (..., 3), got shape ()"),
+        (np.ones((3, 2)), "point must have shape (..., 3), got shape (3, 2)"),
+        ([0.0, math.inf, 0.0], "point must be finite in float32, got point[1] = inf"),
+        (np.array([[0.0, 0.0, 0.0], [0.0, 0.0, math.nan]]), "point must be finite in float32, got point[1, 2] = nan"),
+    ]:
+        assert message(ValueError, lambda bad=bad: call(bad)) == text  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("name", OF_LAW)
 def test_laws_are_refused(name: str) -> None:
     for bad in ("empirica", "", None):
@@ -128,7 +162,14 @@ def test_laws_are_refused(name: str) -> None:
 def test_other_arguments_are_refused() -> None:
     assert message(ValueError, lambda: theory.log_critical_size(V, 0.1, -1)) == "probe must be >= 0, got probe = -1"
     assert "probe" in message(ValueError, lambda: theory.log_critical_size(V, 0.1, math.nan))
-    for call in (theory.effective_noise, theory.gain, theory.soft_dimension):
+    expected = "training_point must have shape (..., 3), got shape (1,)"
+    bad_center = lambda: theory.planted_response(V, 5, 0.1, training_point=[0.0], point=V)  # noqa: E731
+    assert message(ValueError, bad_center) == expected
+    at_points: list[Callable[..., Any]] = [
+        lambda v, n: theory.log_annealed_participation(v, n, point=V),
+        lambda v, n: theory.planted_response(v, n, training_point=V, point=V),
+    ]
+    for call in (theory.effective_noise, theory.gain, theory.soft_dimension, theory.basin_multiplicity, *at_points):
         assert message(TypeError, lambda call=call: call(V, 5)) == "give the noise variance t"  # type: ignore[misc]
     assert np.isnan(theory.dataset_size_for(V, 0.1, soft_dimension=math.nan))
     with pytest.raises(TypeError):

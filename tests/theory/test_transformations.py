@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 import theory
-from theory import condensation, freeze_out, information, population
+from theory import condensation, freeze_out, information, planted, pointwise, population
 from theory.effective_noise import _jitted_noise_of
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+X = np.array([1.0, -0.5, 0.2, 0.0, 0.3])  # a point, off the data in the direction of zero variance
+
+
+def planted_response(v: jax.Array, s: jax.Array, t: jax.Array) -> theory.PlantedResponse:
+    # A probe as far as a typical one, so that the weight is not 1 at the noise below.
+    return theory.planted_response(v, log_n=s, t=40 * t, training_point=X * (VARIANCES > 0), point=X + 0.7)
+
 
 # Every public function of (variances, log_n, t); those of one law stand for all where the law is only looked up.
 FUNCTIONS: dict[str, Function] = {
@@ -22,6 +30,18 @@ FUNCTIONS: dict[str, Function] = {
     "condensation_time": lambda v, s, t: theory.condensation_time(v, log_n=s),
     "onset_time": lambda v, s, t: theory.onset_time(v, log_n=s),
     "log_critical_size": lambda v, s, t: theory.log_critical_size(v, t, 0.5),
+    "basin_multiplicity": lambda v, s, t: theory.basin_multiplicity(v, log_n=s, t=50 * t),
+    "basin_multiplicity below t_c": lambda v, s, t: theory.basin_multiplicity(v, log_n=s, t=t),
+    "condensation_time_at": lambda v, s, t: theory.condensation_time_at(v, log_n=s, point=X),
+    "clt_breakdown_time": lambda v, s, t: theory.clt_breakdown_time(v, log_n=s, point=X),
+    "log_annealed_participation": lambda v, s, t: theory.log_annealed_participation(v, log_n=s, t=10 * t, point=X),
+    "planted weight": lambda v, s, t: planted_response(v, s, t).weight,
+    "planted gain": lambda v, s, t: planted_response(v, s, t).gain,
+    "planted_law": lambda v, s, t: planted.planted_law(v, s, t),
+    "planted_law at probe 0.3": lambda v, s, t: planted.planted_law(v, s, 40 * t, 0.3),
+    "planted_sizes at probe 0.3": lambda v, s, t: planted.planted_sizes(v, t, 0.3),
+    "planted_times": lambda v, s, t: planted.planted_times(v, s),
+    "planted_times at probe 0.3": lambda v, s, t: planted.planted_times(v, s, 0.3),
     "effective_noise linear": lambda v, s, t: theory.effective_noise(v, log_n=s, t=t, law="linear"),
     "gain empirical": lambda v, s, t: theory.gain(v, log_n=s, t=t),
     "soft_dimension empirical": lambda v, s, t: theory.soft_dimension(v, log_n=s, t=t),
@@ -133,6 +153,11 @@ COMPILED = [
     information._mutual_information,
     condensation._times,
     condensation._log_critical_size,
+    condensation._basins,
+    pointwise._times_at,
+    pointwise._breakdown_times_at,
+    pointwise._log_annealed_participation,
+    planted._responses,
     _jitted_noise_of,
     freeze_out._jitted_gain,
     freeze_out._jitted_sizes,
@@ -147,6 +172,11 @@ def test_eager_calls_compile_once_for_all_numbers() -> None:
         theory.mutual_information(v, t)
         theory.condensation_time(v, n)
         theory.log_critical_size(v, t)
+        theory.basin_multiplicity(v, n, t)
+        theory.condensation_time_at(v, n, point=v)
+        theory.clt_breakdown_time(v, n, point=v)
+        theory.log_annealed_participation(v, n, t, point=v)
+        theory.planted_response(v, n, t, training_point=v, point=v)
         theory.effective_noise(v, n, t)
         theory.gain(v, n, t)
         theory.freeze_out_sizes(v, t)
