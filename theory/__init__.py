@@ -12,7 +12,6 @@ Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; 
 """
 
 from . import noise, random_energy, random_energy_spectrum
-from .condensation import condensation_time, log_critical_size, onset_time
 from .condensation import basin_multiplicity, condensation_time, log_critical_size, onset_time
 from .effective_noise import effective_noise
 from .finite_size import (
@@ -37,8 +36,8 @@ from .information import mutual_information
 from .planted import PlantedResponse, planted_response
 from .pointwise import clt_breakdown_time, condensation_time_at, log_annealed_participation
 from .population import wiener_gain
-from .typical import finite_size_gain_quantile, gain_quantile
 from .sample_spectrum import SampleSpectrum, spectrum_from_samples
+from .typical import finite_size_gain_quantile, gain_quantile
 
 __distribution__ = "geomem-jax"
 
@@ -46,8 +45,8 @@ __all__ = [
     "LAWS",
     "SCOPES",
     "Law",
-    "SampleSpectrum",
     "PlantedResponse",
+    "SampleSpectrum",
     "Scope",
     "basin_multiplicity",
     "best_generalization_time",
@@ -70,9 +69,9 @@ __all__ = [
     "mutual_information",
     "noise",
     "onset_time",
+    "planted_response",
     "random_energy",
     "random_energy_spectrum",
-    "planted_response",
     "soft_dimension",
     "spectrum_from_samples",
     "wiener_gain",

@@ -74,6 +74,8 @@ def as_between(name: str, values: ArrayLike, low: float, high: float, dtype: np.
         _refuse(name, condition, concrete, ~((concrete >= low) & (concrete <= largest)))
     array = jnp.asarray(values, dtype)
     return jnp.where((array >= low) & (array <= high), array, jnp.nan)
+
+
 def as_point(name: str, values: ArrayLike, dimensions: int, dtype: np.dtype) -> jax.Array:
     """Check and convert points, one coordinate per direction along the last axis.
 

@@ -1,19 +1,13 @@
 """The corrected spectrum against simulated samples: accuracy, coverage, and that raw eigenvalues would not pass."""
 
-from collections.abc import Callable
-
-import chex  # type: ignore[import-untyped]
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import norm
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 import theory
 from theory import sample_spectrum
-
-from .test_transformations import D, program
 
 DIRECTIONS = 64
 SPECTRA = {
@@ -100,7 +94,9 @@ def test_counts_scatter_as_predicted(n: int) -> None:
     ridge = np.array([2.0, 0.5, 0.15])
     with jax.enable_x64(True):
         rank = jnp.asarray(min(n, v.size))
-        measure = jax.vmap(lambda s: sample_spectrum.measured_counts(s, rank, jnp.asarray(float(n)), jnp.asarray(ridge)))
+        measure = jax.vmap(
+            lambda s: sample_spectrum.measured_counts(s, rank, jnp.asarray(float(n)), jnp.asarray(ridge))
+        )
         kappa, counts, _ = (np.asarray(x) for x in measure(jnp.asarray(s)))
         population = np.sum(v / (v + kappa[..., None]), axis=-1)
         predicted = np.asarray(
@@ -232,10 +228,14 @@ def test_intervals_of_variances_cover_them(experiment: dict) -> None:
         inside, raw_inside = [], []
         for name, v in SPECTRA.items():
             found, live = experiment[name, ratio], v > 0
-            width = np.log(found["upper"] / np.where(live, found["variances"], 1), where=live, out=np.zeros_like(found["raw"]))
+            width = np.log(
+                found["upper"] / np.where(live, found["variances"], 1), where=live, out=np.zeros_like(found["raw"])
+            )
             deviation = np.log(v / found["variances"], where=live, out=np.zeros_like(found["raw"]))
             inside.append(np.mean((np.abs(deviation) <= width)[:, live]))
-            np.testing.assert_allclose((found["lower"] * found["upper"])[:, live], found["variances"][:, live] ** 2, rtol=1e-4)
+            np.testing.assert_allclose(
+                (found["lower"] * found["upper"])[:, live], found["variances"][:, live] ** 2, rtol=1e-4
+            )
             raw = np.abs(np.log(np.maximum(found["raw"], 1e-12) / np.where(live, v, 1)))
             raw_inside.append(np.mean((raw <= width)[:, live]))
         assert np.mean(inside) >= 0.95, (ratio, inside)
@@ -252,5 +252,5 @@ def test_variances_are_closer_to_the_truth(name: str, ratio: float, within: floa
     raw = samples(v, n, 4, seed=1).astype(np.float32)
     known = min(n, np.sum(v > 0))
     corrected = np.stack([theory.spectrum_from_samples(row, n).variances for row in raw])
-    error, raw_error = (np.sqrt(np.mean(np.log(x / v)[:, :known] ** 2)) for x in (corrected, np.maximum(raw, 1e-30)) )
+    error, raw_error = (np.sqrt(np.mean(np.log(x / v)[:, :known] ** 2)) for x in (corrected, np.maximum(raw, 1e-30)))
     assert error < max(within, 0) or error < raw_error, (error, raw_error)
