@@ -21,7 +21,7 @@ from .freeze_out import (
     gain,
     soft_dimension,
 )
-from .information import mutual_information
+from .information import condensation_time_from_mmse, information_from_mmse, mutual_information
 from .population import wiener_gain
 
 __distribution__ = "geomem-jax"
@@ -32,11 +32,13 @@ __all__ = [
     "Law",
     "Scope",
     "condensation_time",
+    "condensation_time_from_mmse",
     "dataset_size_for",
     "effective_noise",
     "freeze_out_sizes",
     "freeze_out_times",
     "gain",
+    "information_from_mmse",
     "log_critical_size",
     "mutual_information",
     "onset_time",
