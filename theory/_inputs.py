@@ -112,9 +112,12 @@ def as_loss_curve(t: ArrayLike, mmse: ArrayLike, dtype: np.dtype) -> tuple[jax.A
     if t_values is not None and values is not None:
         if values.ndim == 2:
             _refuse("mmse[-1]", f"below t[-1] = {t_values[-1]}", values[-1], values[-1] >= t_values[-1])
-        elif values[-1] > 0 and values[-1] * t_values[-2] >= values[-2] * t_values[-1]:
-            raise ValueError(
-                "mmse must grow more slowly than t at the largest noise (extend the grid to larger t), "
-                f"got mmse[-2:] = {values[-2]}, {values[-1]} at t[-2:] = {t_values[-2]}, {t_values[-1]}"
-            )
+        else:
+            # The loss over a factor of 2 in t, as it is extrapolated from.
+            far = max(t_values.size - 1 - np.count_nonzero(t_values > t_values[-1] / 2), 0)
+            if values[-1] > 0 and values[-1] * t_values[far] >= values[far] * t_values[-1]:
+                raise ValueError(
+                    "mmse must grow more slowly than t at the largest noise (extend the grid to larger t), got "
+                    f"mmse = {values[far]}, {values[-1]} at t = {t_values[far]}, {t_values[-1]}"
+                )
     return noises, jnp.asarray(mmse, dtype)

@@ -22,21 +22,20 @@ it is linear for one Gaussian direction (and for equal ones): there (2) is exact
 .. math:: I(t_k)\simeq-\tfrac r2\log(1-s),\qquad r={\rm mmse}(t_k)/(s\,t_k). \tag{3}
 
 One direction has :math:`r=1`, the least slope there can be: (3) is a lower bound for any data.  Of a total curve the
-slope is that between its last two points.  As :math:`s\to0` both are :math:`{\rm mmse}(t_k)/2t_k`.
+slope is that over the last factor of 2 in t.  As :math:`s\to0` both are :math:`{\rm mmse}(t_k)/2t_k`.
 
 A model's own loss.  Any denoiser has, at every ``t`` and in every direction, loss = mmse + (distance to the posterior
 mean)² >= mmse.  So :math:`I_{\rm model}(t)\ge I(t)` and :math:`t_{c,\rm model}\ge t_c`: upper bounds, as is (1) with
 the covariance of any data, which is (2) with the loss of the best linear denoiser.  Of several denoisers the smallest
-loss at every ``t`` bounds best.  Assumed are a loss averaged over points that the model was neither trained nor chosen on
-(on its training points a model can be below the mmse, and its information stops at the log of their number) and a grid
-that reaches up to where (3) is a small part.
+loss at every ``t`` bounds best.  Assumed are a loss averaged over points that the model was neither trained nor chosen
+on (on its training points it can be below the mmse, and its information then stops at the log of their number) and a
+grid that reaches up to where (3) is a small part.
 
 Scope.  (1) and (2) are exact, (1) an upper bound for other data of the same covariance.  Interpolation: relative error
 of fourth order in the step of log t, at steps of a factor of 2 up to 2e-3 for total losses of Gaussian spectra and
-mixtures, 3e-2 for isolated points (whose mmse falls exponentially).  (3): exact for equal Gaussian directions; otherwise
-the error is of third order in :math:`1/t_k` (of second order for directions that are not principal ones), and for
-Gaussian data always of the sign of too little information.  That memorization sets in where :math:`I=\log N` is leading
-order in the number of directions.
+mixtures, 3e-2 for isolated points (whose mmse falls exponentially).  (3): exact for equal Gaussian directions, otherwise
+of third order in :math:`1/t_k` (second along directions that are not principal ones), for Gaussian data always too
+small.  That memorization sets in where :math:`I=\log N` is leading order in the number of directions.
 Derivation: DERIVATIONS.md, section I.
 Source.  (1): Shannon.  (2): Guo, Shamai and Verdu (2005), arXiv cs/0412108.  (3) and its bound are derived here; the
 bound is a case of the single-crossing property of Guo, Wu, Shamai and Verdu (2011), arXiv 1004.3332.  The criterion
@@ -117,14 +116,12 @@ def _integral(left: _Knots, right: _Knots, snr: jax.Array) -> jax.Array:
     """Integrate the interpolant of mmse from ``left``, one point, to an ``snr`` between it and ``right``."""
     step = right.snr - left.snr
     span = jnp.log(snr / left.snr)  # the integrand is smooth in the logarithm
-    total = jnp.zeros_like(left.inverse)
-    for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-        x = left.snr * jnp.exp(0.5 * span * (1 + node))
-        p = (x - left.snr) / step
-        from_left = (1 + 2 * p) * left.inverse + p * step * left.slope
-        from_right = (3 - 2 * p) * right.inverse - (1 - p) * step * right.slope
-        total += 0.5 * weight * x / ((1 - p) ** 2 * from_left + p**2 * from_right)
-    return span * total
+    x = left.snr * jnp.exp(0.5 * span * (1 + _NODES.astype(snr.dtype)[:, None]))
+    p = (x - left.snr) / step
+    from_left = (1 + 2 * p) * left.inverse + p * step * left.slope
+    from_right = (3 - 2 * p) * right.inverse - (1 - p) * step * right.slope
+    integrand = x / ((1 - p) ** 2 * from_left + p**2 * from_right)
+    return 0.5 * span * jnp.sum(_WEIGHTS.astype(snr.dtype)[:, None] * integrand, axis=0)
 
 
 def _tail_factor(s: jax.Array) -> jax.Array:
@@ -147,8 +144,10 @@ def _interpolate(t: jax.Array, mmse: jax.Array) -> tuple[_Knots, jax.Array, jax.
     nats_per_unit = 0.5 * largest / t[-1]
 
     gain = losses[-1] / t[-1]
-    # A total that falls with t (noise of a measurement) has slope 0, the value in the limit of many directions.
-    secant = jnp.maximum((inverse[1] / inverse[0] - 1) / (snr[1] - 1), 0)
+    # Of a total, the secant over a factor of 2 in t: over a shorter way the noise of a measured loss would count more.
+    # A loss that falls with t is such noise: slope 0, that of many directions.
+    far = jnp.minimum(jnp.sum(t > t[-1] / 2), len(t) - 1)
+    secant = jnp.maximum((inverse[far] / inverse[0] - 1) / (snr[far] - 1), 0)
     tail = 0.5 * gain * _tail_factor(gain if mmse.ndim == 2 else secant)
     left, right = jax.tree.map(lambda knot: knot[:-1], knots), jax.tree.map(lambda knot: knot[1:], knots)
     steps = nats_per_unit * jax.vmap(_integral)(left, right, right.snr)
@@ -169,7 +168,7 @@ def information_from_mmse(t: ArrayLike, mmse: ArrayLike) -> jax.Array:
         which at ``t`` well above all variances is the mmse.
       mmse: squared denoising error per point, ``>= 0``: ``(k,)`` in total, ``(k, d)`` along orthonormal directions.
         Principal directions leave the smallest error in (3).  With the loss of a model the result is an upper bound on
-        the information, up to (3).  Derivatives with respect to a loss of 0 are 0.
+        the information, up to (3).
 
     Returns:
       Nats, of the shape of ``mmse``; those of the directions add up to the information.
