@@ -33,9 +33,9 @@ grid that reaches up to where (3) is a small part.
 
 Scope.  (1) and (2) are exact, (1) an upper bound for other data of the same covariance.  Interpolation: relative error
 of fourth order in the step of log t, at steps of a factor of 2 up to 2e-3 for total losses of Gaussian spectra and
-mixtures, 3e-2 for isolated points (their mmse falls exponentially).  (3): exact for equal Gaussian directions, otherwise
-of third order in :math:`1/t_k` (second along directions that are not principal ones), for Gaussian data always too
-small.  That memorization sets in where :math:`I=\log N` is leading order in the number of directions.
+mixtures, 3e-2 for isolated points (their mmse falls exponentially).  (3): exact for equal Gaussian directions, else of
+third order in :math:`1/t_k` (second along directions that are not principal ones), for Gaussian data always too small.
+That memorization sets in where :math:`I=\log N` is leading order in the number of directions.
 Derivation: DERIVATIONS.md, section I.
 Source.  (1): Shannon.  (2): Guo, Shamai and Verdu (2005), arXiv cs/0412108.  (3) and its bound are derived here; the
 bound is a case of the single-crossing property of Guo, Wu, Shamai and Verdu (2011), arXiv 1004.3332.  The criterion
