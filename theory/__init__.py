@@ -32,7 +32,7 @@ from .freeze_out import (
     soft_dimension,
 )
 from .generalization import best_generalization_time
-from .information import mutual_information
+from .information import condensation_time_from_mmse, information_from_mmse, mutual_information
 from .planted import PlantedResponse, planted_response
 from .pointwise import clt_breakdown_time, condensation_time_at, log_annealed_participation
 from .population import wiener_gain
@@ -53,6 +53,7 @@ __all__ = [
     "clt_breakdown_time",
     "condensation_time",
     "condensation_time_at",
+    "condensation_time_from_mmse",
     "dataset_size_for",
     "effective_noise",
     "finite_size_gain",
@@ -62,6 +63,7 @@ __all__ = [
     "freeze_out_times",
     "gain",
     "gain_quantile",
+    "information_from_mmse",
     "log_annealed_participation",
     "log_critical_size",
     "mean_finite_size_gain",

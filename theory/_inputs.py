@@ -118,3 +118,36 @@ def as_log_size(n: ArrayLike | None, log_n: ArrayLike | None, dtype: np.dtype) -
         return jnp.log(jnp.asarray(n, dtype))
     _refuse("n", ">= 1", concrete, ~(concrete >= 1))
     return jnp.asarray(np.log(concrete), dtype)
+
+
+def as_loss_curve(t: ArrayLike, mmse: ArrayLike, dtype: np.dtype) -> tuple[jax.Array, jax.Array]:
+    """Check and convert a denoising loss as a function of the noise variance.
+
+    Raises:
+      ValueError: unless ``t`` is ``(k,)``, ``k >= 2``, positive, finite and ascending in ``dtype`` and ``mmse`` is
+        ``(k,)`` or ``(k, d)``, ``>= 0`` and finite; or if the loss at the largest noise leaves no way to extrapolate.
+    """
+    if np.ndim(t) != 1 or np.size(t) < 2:
+        raise ValueError(f"t must have shape (k,) with k >= 2, got shape {np.shape(t)}")
+    shape = np.shape(mmse)
+    if len(shape) not in (1, 2) or shape[0] != np.size(t) or shape[-1] == 0:
+        raise ValueError(f"mmse must have shape (k,) or (k, d) with k = {np.size(t)} as t, got shape {shape}")
+    noises = as_positive("t", t, dtype)
+    t_values, values = _concrete(t), _concrete(mmse)
+    if t_values is not None:
+        t_values = t_values.astype(dtype).astype(np.float64)
+        _refuse("t", f"ascending in {dtype}", t_values, np.diff(t_values, prepend=0) <= 0)
+    if values is not None:
+        _refuse("mmse", f"finite and >= 0 in {dtype}", values, ~((values <= np.finfo(dtype).max) & (values >= 0)))
+    if t_values is not None and values is not None:
+        if values.ndim == 2:
+            _refuse("mmse[-1]", f"below t[-1] = {t_values[-1]}", values[-1], values[-1] >= t_values[-1])
+        else:
+            # The loss over a factor of 2 in t, as it is extrapolated from.
+            far = max(t_values.size - 1 - np.count_nonzero(t_values > t_values[-1] / 2), 0)
+            if values[-1] > 0 and values[-1] * t_values[far] >= values[far] * t_values[-1]:
+                raise ValueError(
+                    "mmse must grow more slowly than t at the largest noise (extend the grid to larger t), got "
+                    f"mmse = {values[far]}, {values[-1]} at t = {t_values[far]}, {t_values[-1]}"
+                )
+    return noises, jnp.asarray(mmse, dtype)

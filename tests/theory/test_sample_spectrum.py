@@ -182,7 +182,7 @@ def test_condensation_times_are_closer_to_the_truth(name: str, experiment: dict)
     for ratio in RATIOS:
         found = experiment[name, ratio]
         corrected, raw = rms(found["time"]), rms(found["raw time"])
-        # Late in the range the raw bias is many error bars; where noise common to both rules, no worse than its scatter.
+        # Late in the range the raw bias is many error bars; where noise common to both rules, no worse than scatter.
         assert np.all(corrected[2:] < 0.5 * raw[2:]), (ratio, corrected, raw)
         assert np.all(corrected[:2] < (1 + 1 / np.sqrt(2 * REPEATS)) * raw[:2]), (ratio, corrected, raw)
         bias = found["time"].mean(axis=0) / (found["time"].std(axis=0, ddof=1) / np.sqrt(REPEATS))
@@ -205,7 +205,7 @@ def test_intervals_of_condensation_times_cover_them(which: str, experiment: dict
     allowed = 4 * np.sqrt(0.95 * 0.05 / len(z))
     if which == "time":
         assert np.all(np.abs(covered - 0.95) < allowed), covered
-        # The size of the error bar, not its tails only: chi-squared has a relative error of sqrt(2/384) in the variance.
+        # The size of the error bar, not its tails only: chi-squared has a relative error of sqrt(2/384).
         assert np.all(np.abs(np.mean(z**2, axis=0) - 1) < 4 * np.sqrt(2 / len(z))), np.mean(z**2, axis=0)
     else:  # the negative control
         assert np.all(covered < 0.95 - 3 * allowed), covered
