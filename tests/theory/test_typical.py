@@ -18,7 +18,7 @@ def shape(m: float, rng: np.random.Generator) -> np.ndarray:
     return np.sum(weights * xi**2, axis=1) - np.sum(weights * xi, axis=1) ** 2
 
 
-@pytest.mark.parametrize("quantile", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("quantile", [0.5, 0.75])
 def test_the_leading_law_is_the_quantile_of_the_simulated_shape(quantile: float) -> None:
     # m from 0.15 to 0.6: beyond, more than 1000 weights would count.
     t_c = float(theory.condensation_time(LADDER, 1000))
