@@ -274,6 +274,7 @@ def spectrum_from_samples(eigenvalues: ArrayLike, n: ArrayLike) -> SampleSpectru
 
     Returns:
       The estimate.  With fewer positive eigenvalues than ``n - 1`` the other variances are 0, exactly.
+      Derivatives are taken at fixed knots and ridges, which change by jumps.
 
     Raises:
       ValueError: for eigenvalues that are negative or not finite, or ``n`` that is not one finite number ``>= 1``.
