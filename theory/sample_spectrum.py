@@ -52,8 +52,11 @@ _KNOTS = 48  # of the correction, piecewise linear; with fewer directions every 
 _LARGEST_GAMMA = 0.8  # smaller ridges feel the edge at 0, where fluctuations are not Gaussian (n near d)
 _NEIGHBOURHOOD = 4.0  # width over which eigenvalues mix: twice the half-width 2 sqrt(c) of the spread of one variance
 _JITTER = 1e-4  # relative variance added to (3): neighbouring ridges are almost the same measurement
-_STEPS = 60
+_MAX_STEPS, _STALLED = 80, 1e4  # of the search, and its damping when no step is small enough
 _TWO_SIDED_95 = 1.959964
+
+
+_Search = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class SampleSpectrum(NamedTuple):
@@ -192,18 +195,26 @@ def _maximum(start: _Start, n: jax.Array, kappa: jax.Array, counts: jax.Array) -
         residual, slopes = misfit(h, root_of_covariance(h))
         return _dot(slopes.T, residual) + _dot(start.precision, h)
 
+    # A gain of one is one standard error; in single precision the search may stall on rounding before.
+    negligible = jnp.finfo(counts.dtype).eps ** 0.5
+
     def solve(_: Callable[[jax.Array], jax.Array], h: jax.Array) -> jax.Array:
-        def step(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-            h, damping = state  # Levenberg-Marquardt, weighed with the covariance of where it stands
+        def step(state: _Search) -> _Search:  # of Levenberg-Marquardt, weighed with the covariance of where it stands
+            h, damping, _, count = state
             root = root_of_covariance(h)
             residual, slopes = misfit(h, root)
             curvature = _dot(slopes.T, slopes) + (1 + damping) * start.precision
             downhill = _dot(slopes.T, residual) + _dot(start.precision, h)
-            new = h - cho_solve((jnp.linalg.cholesky(curvature), True), downhill)
-            better = cost(new, misfit(new, root)[0]) < cost(h, residual)
-            return (jnp.where(better, new, h), jnp.where(better, damping / 5, damping * 4)), None
+            move = cho_solve((jnp.linalg.cholesky(curvature), True), downhill)
+            better = cost(h - move, misfit(h - move, root)[0]) < cost(h, residual)
+            gain = (1 + damping) * jnp.sum(move * downhill)
+            return (jnp.where(better, h - move, h), jnp.where(better, damping / 5, damping * 4), gain, count + 1)
 
-        return lax.scan(step, (h, jnp.ones((), h.dtype)), None, length=_STEPS)[0][0]
+        def unfinished(state: _Search) -> jax.Array:
+            return (state[2] > negligible) & (state[1] < _STALLED) & (state[3] < _MAX_STEPS)
+
+        one = jnp.ones((), h.dtype)
+        return lax.while_loop(unfinished, step, (h, one, one, jnp.zeros((), jnp.int32)))[0]
 
     def solve_tangent(linear: Callable[[jax.Array], jax.Array], y: jax.Array) -> jax.Array:
         return jnp.linalg.solve(lax.map(linear, jnp.eye(y.size, dtype=y.dtype)).T, y)
@@ -263,6 +274,7 @@ def spectrum_from_samples(eigenvalues: ArrayLike, n: ArrayLike) -> SampleSpectru
 
     Returns:
       The estimate.  With fewer positive eigenvalues than ``n - 1`` the other variances are 0, exactly.
+      Derivatives are taken at fixed knots and ridges, which change by jumps.
 
     Raises:
       ValueError: for eigenvalues that are negative or not finite, or ``n`` that is not one finite number ``>= 1``.
