@@ -5,7 +5,7 @@ and at it, at held-out and at training points; two gains and the participation e
 which are independent; the average over points that `theory` takes has its own, stated one.  Deep
 in condensation the mean at a training point is carried by the few sets in which another point is as near, and an error
 bar from sets without one would be wrong: noises are therefore not below 0.3 (held out) and 0.5 (training points) of the
-condensation time, and the tests assert that no set carries more than a tenth of a mean.
+condensation time, and the tests assert that no set carries more than 15 % of a mean.
 """
 
 from functools import cache
@@ -30,7 +30,7 @@ SIZES = (2, 40, 3000)
 TIMES = {"held_out": (0.3, 1.0, 3.0), "train": (0.5, 1.0, 3.0)}  # in units of the condensation time
 POINTS = ("held_out", "train")
 SETS = {2: (8000, 4), 40: (1500, 12), 3000: (150, 60)}  # training sets, and points of each
-CARRIED = 0.1
+CARRIED = 0.15
 
 # One family: correct code fails somewhere with probability 1e-3.
 COMPARISONS = len(SPECTRA) * len(SIZES) * 3 * len(POINTS) * 3
