@@ -307,7 +307,7 @@ def integrate(p: Point, kernel: int, integrand: Callable[[Node], jax.Array]) -> 
     values = lax.map(lambda y: _log_s_derivative(p, y, kernel) * integrand(_node(p, y, kernel)), y, batch_size=batch)
     both = jnp.tensordot(weights, values, axes=1)  # outer rule, contour rule, ...
     best = both[0, 0]
-    # The difference is the error of the lower rule; that of the higher one is about its square, and never above it.
+    # The difference is the error of the lower rule; that of the higher one is about its square: a wide margin.
     size = jnp.maximum(jnp.abs(best), 100 * jnp.finfo(best.dtype).tiny)
     outer = jnp.abs(both[1, 0] - best) / size
     inner = jnp.abs(both[0, 1] - best) / size

@@ -29,7 +29,8 @@ Averages over points are means over a fixed lattice of points (:mod:`theory._lat
 
 Numerics.  Every integral is evaluated by two rules, whose difference gives its error (to the power 3/2 for the outer
 integral, where the better rule converges about twice as fast).  Directions of equal variance are integrated once.
-Relative accuracy: 1e-5 or better in float64, usually 1e-9; about 1e-4 in float32.
+Relative accuracy in float64: usually 1e-9; along one or two directions 1e-5, of the participation 3e-4.  About 1e-4 in
+float32.
 
 Scope.  Exact for Gaussian data, any :math:`N\ge1`, dimension and :math:`t`: at :math:`t\gg t_c` it is the Wiener gain,
 as ``d`` grows at fixed :math:`\log N/d` it tends to the empirical law of :mod:`theory.effective_noise`.  (1) and (2)

@@ -1,11 +1,11 @@
 """Exact averages over training sets against an independent simulation of the exact score in NumPy (float64).
 
-Ninety cases (36 unless slow ones are asked for): five spectra, three sizes, three noises on both sides of condensation
+Ninety cases (18 unless slow ones are asked for): five spectra, three sizes, three noises on both sides of condensation
 and at it, at held-out and at training points; two gains and the participation each.  Error bars are over training sets,
 which are independent; the average over points that `theory` takes has its own, stated one.  Deep
 in condensation the mean at a training point is carried by the few sets in which another point is as near, and an error
 bar from sets without one would be wrong: noises are therefore not below 0.3 (held out) and 0.5 (training points) of the
-condensation time, and the tests assert that no set carries more than a tenth of a mean.
+condensation time, and the tests assert that no set carries more than 15 % of a mean.
 """
 
 from functools import cache
@@ -30,7 +30,7 @@ SIZES = (2, 40, 3000)
 TIMES = {"held_out": (0.3, 1.0, 3.0), "train": (0.5, 1.0, 3.0)}  # in units of the condensation time
 POINTS = ("held_out", "train")
 SETS = {2: (8000, 4), 40: (1500, 12), 3000: (150, 60)}  # training sets, and points of each
-CARRIED = 0.1
+CARRIED = 0.15
 
 # One family: correct code fails somewhere with probability 1e-3.
 COMPARISONS = len(SPECTRA) * len(SIZES) * 3 * len(POINTS) * 3
@@ -119,8 +119,7 @@ def z_scores(measured: Means, predicted: Means) -> np.ndarray:
 
 
 CASES = [(name, point) for name in SPECTRA for point in POINTS]
-DEFAULT = [("3 directions", "held_out"), ("12 directions", "held_out"), ("40 directions", "held_out")]
-DEFAULT += [("12 directions", "train")]
+DEFAULT = [("12 directions", point) for point in POINTS]
 EVERY = [pytest.param(*case, marks=() if case in DEFAULT else pytest.mark.slow) for case in CASES]
 HELD_OUT = [pytest.param(name, marks=() if (name, "held_out") in DEFAULT else pytest.mark.slow) for name in SPECTRA]
 
@@ -150,7 +149,7 @@ def test_the_leading_order_law_is_rejected(name: str) -> None:
     assert np.all(np.abs(z[1::3]).max(axis=1) > Z)
 
 
-@pytest.mark.parametrize("name", ["3 directions", pytest.param("40 directions", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["12 directions", pytest.param("40 directions", marks=pytest.mark.slow)])
 def test_thirty_percent_more_points_are_noticed(name: str) -> None:
     """At the smallest size by far, at the next one somewhere."""
     z = np.abs(z_scores(measure(name, "held_out").means, predict(name, "held_out", more=1.3))).max(axis=1)

@@ -14,7 +14,7 @@ import theory
 V = [1.0, 0.5, 0.0]
 
 # Every public function with every argument that can be wrong.
-OF_VARIANCES: dict[str, Callable[[Any], jax.Array]] = {
+OF_VARIANCES: dict[str, Callable[[Any], Any]] = {
     "wiener_gain": lambda v: theory.wiener_gain(v, 0.1),
     "mutual_information": lambda v: theory.mutual_information(v, 0.1),
     "condensation_time": lambda v: theory.condensation_time(v, 5),
@@ -32,8 +32,12 @@ OF_VARIANCES: dict[str, Callable[[Any], jax.Array]] = {
     "freeze_out_sizes": lambda v: theory.freeze_out_sizes(v, 0.1),
     "freeze_out_times": lambda v: theory.freeze_out_times(v, 5),
     "dataset_size_for": lambda v: theory.dataset_size_for(v, 0.1, soft_dimension=1),
+    "finite_size_gain": lambda v: theory.finite_size_gain(v, 5, 0.1, V),
+    "finite_size_participation": lambda v: theory.finite_size_participation(v, 5, 0.1, V),
+    "mean_finite_size_gain": lambda v: theory.mean_finite_size_gain(v, 5, 0.1),
+    "mean_finite_size_participation": lambda v: theory.mean_finite_size_participation(v, 5, 0.1),
 }
-OF_NOISE: dict[str, Callable[[Any], jax.Array]] = {
+OF_NOISE: dict[str, Callable[[Any], Any]] = {
     "wiener_gain": lambda t: theory.wiener_gain(V, t),
     "mutual_information": lambda t: theory.mutual_information(V, t),
     "log_critical_size": lambda t: theory.log_critical_size(V, t),
@@ -45,8 +49,12 @@ OF_NOISE: dict[str, Callable[[Any], jax.Array]] = {
     "soft_dimension": lambda t: theory.soft_dimension(V, 5, t),
     "freeze_out_sizes": lambda t: theory.freeze_out_sizes(V, t),
     "dataset_size_for": lambda t: theory.dataset_size_for(V, t, soft_dimension=1),
+    "finite_size_gain": lambda t: theory.finite_size_gain(V, 5, t, V),
+    "finite_size_participation": lambda t: theory.finite_size_participation(V, 5, t, V),
+    "mean_finite_size_gain": lambda t: theory.mean_finite_size_gain(V, 5, t),
+    "mean_finite_size_participation": lambda t: theory.mean_finite_size_participation(V, 5, t),
 }
-OF_SIZE: dict[str, Callable[..., jax.Array]] = {
+OF_SIZE: dict[str, Callable[..., Any]] = {
     "condensation_time": lambda **n: theory.condensation_time(V, **n),
     "onset_time": lambda **n: theory.onset_time(V, **n),
     "basin_multiplicity": lambda **n: theory.basin_multiplicity(V, t=0.1, **n),
@@ -59,6 +67,10 @@ OF_SIZE: dict[str, Callable[..., jax.Array]] = {
     "gain": lambda **n: theory.gain(V, t=0.1, **n),
     "soft_dimension": lambda **n: theory.soft_dimension(V, t=0.1, **n),
     "freeze_out_times": lambda **n: theory.freeze_out_times(V, **n),
+    "finite_size_gain": lambda **n: theory.finite_size_gain(V, t=0.1, x=V, **n),
+    "finite_size_participation": lambda **n: theory.finite_size_participation(V, t=0.1, x=V, **n),
+    "mean_finite_size_gain": lambda **n: theory.mean_finite_size_gain(V, t=0.1, **n),
+    "mean_finite_size_participation": lambda **n: theory.mean_finite_size_participation(V, t=0.1, **n),
 }
 OF_POINT: dict[str, Callable[[Any], jax.Array]] = {
     "clt_breakdown_time": lambda x: theory.clt_breakdown_time(V, 5, point=x),
