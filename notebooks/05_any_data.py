@@ -51,7 +51,7 @@ def crossing_times(draw, sizes, guesses, seeds):
 
 # %%
 dimension, density = 48, 0.1
-sparse_sizes = np.array([100, 1000, 4000])
+sparse_sizes = np.array([100, 600, 3000])
 sparse_noises = np.geomspace(0.3, 3000, 40)
 
 
@@ -88,7 +88,7 @@ sparse_measured, sparse_error = crossing_times(draw_sparse, sparse_sizes, sparse
 # %%
 digits = data.load("digits")
 twin = data.linear_manifold(digits.variances)
-sizes, noises, held_out_size = np.array([50, 100, 200, 400, 800, 1400]), np.geomspace(0.4, 400, 15), 256
+sizes, noises, held_out_size = np.array([50, 200, 800, 1400]), np.geomspace(0.4, 400, 13), 256
 losses = []
 for seed in range(4):
     drawn = digits.draw(jax.random.key(seed), digits.max_points - held_out_size, held_out_size)
@@ -123,9 +123,9 @@ twin_measured, twin_error = crossing_times(lambda key: twin.draw(key, largest, 1
 figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
 fine = np.geomspace(1, 9, 100)
 left.plot(fine, theory.mutual_information(np.ones(dimension), fine), "--", color=ORANGE, label="from the variances")
-left.plot(
-    sparse_noises, theory.information_from_mmse(sparse_noises, sparse_loss), color=BLUE, label="from the mmse, exact"
-)
+budget = np.linspace(3, 12, 100)
+times = theory.condensation_time_from_mmse(sparse_noises, sparse_loss, log_n=budget)
+left.plot(times, budget, color=BLUE, label="from the mmse, exact")
 left.errorbar(
     sparse_measured, np.log(sparse_sizes), xerr=2 * sparse_error * sparse_measured, fmt="o", color="black", capsize=3,
     label="measured crossing, log N (2 s.e.)",
@@ -133,7 +133,8 @@ left.errorbar(
 left.set(xlim=(1.3, 7), ylim=(3, 12), title=f"sparse data, {dimension} directions of variance 1")
 fine = np.geomspace(0.4, 4, 100)
 right.plot(fine, theory.mutual_information(digits.variances, fine), "--", color=ORANGE, label="from the variances")
-right.plot(noises, nats.sum(axis=1), color=BLUE, label="from the held-out loss")
+times = theory.condensation_time_from_mmse(noises, loss, log_n=budget)
+right.plot(times, budget, color=BLUE, label="from the held-out loss")
 right.errorbar(
     measured, np.log(sizes), xerr=2 * error * measured, fmt="o", color="black", capsize=3,
     label="measured crossing, log N (2 s.e.)",
@@ -169,15 +170,17 @@ for numbers, ratio, relative, colour, marker, label in series:
     axes.errorbar(numbers, ratio, 2 * relative * ratio, fmt=f"{marker}-", color=colour, capsize=3, label=label)
 axes.axhline(1, color="black", linestyle=":")
 axes.set(xscale="log", xlabel="dataset size N (points)", ylabel="measured crossing / predicted $t_c$ (2 s.e.)")
+axes.set(title="participation ratio 1/2 at training points against information = log N", ylim=(0.7, 1.4))
 axes.minorticks_off()
-ticks = [50, 100, 200, 400, 800, 1400, 4000]
+ticks = [50, 100, 200, 400, 800, 1400, 3000]
 axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
 axes.legend(ncols=2)
 
 # %% [markdown]
 # ## Which directions spend the budget
 #
-# Nats per principal direction of the digits, between the grid points around $t_c$ of the 1400 points.
+# Nats per principal direction of the digits, at the grid point nearest to $t_c$ of 1400 points. The strongest
+# directions hold fewer nats than those of a Gaussian, the weak ones as many.
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
@@ -204,14 +207,16 @@ assert np.all(np.diff(sparse_from_variances / sparse_measured) > 0)
 assert sparse_from_variances[-1] / sparse_measured[-1] > 1.3
 # Digits: fewer nats than their variances allow, so that t_c is lower at every size.
 assert np.all(from_loss < from_variances * (1 - 4 * from_loss_error))
-# Against the rounding of the Gaussian twin, the loss is off by 6 % up to N = 400 and by 15 % at 1400; the variances by
-# 15 % and more than 40 %.
+# Against the rounding of the Gaussian twin, the loss is right up to N = 200 and an upper bound that is 13 % too high at
+# 1400, where the reference set is no longer large; the variances are 18 % and nearly 50 % too high.
 rounding = twin_measured / from_variances
 loss_ratio, variance_ratio = rounding * from_loss / measured, rounding * from_variances / measured
-assert np.all(np.abs(loss_ratio[:4] - 1) < 0.08), loss_ratio
+assert np.all(np.abs(loss_ratio[:2] - 1) < 0.08), loss_ratio
 assert np.all((loss_ratio > 0.92) & (loss_ratio < 1.2)), loss_ratio
-assert np.all(variance_ratio[2:] > 1.12), variance_ratio
+assert np.all(variance_ratio[1:] > 1.12), variance_ratio
 assert variance_ratio[-1] > 1.35, variance_ratio
-# Taken as it is, t_c is within 8 % of the crossing where the directions allow N >= 800, not at N = 50.
-assert np.all(np.abs(from_loss[4:] / measured[4:] - 1) < 0.08), from_loss / measured
+# Taken as it is, t_c from the loss is within 8 % of the crossing at N >= 800, where that from the variances is 20 to
+# 35 % too high; at N = 50 it is 20 % too low, and the variances are nearer only because their two errors cancel.
+assert np.all(np.abs(from_loss[2:] / measured[2:] - 1) < 0.08), from_loss / measured
+assert np.all(from_variances[2:] / measured[2:] > 1.15), from_variances / measured
 assert from_loss[0] / measured[0] < 0.9, from_loss / measured
