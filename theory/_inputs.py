@@ -144,7 +144,7 @@ def as_loss_curve(t: ArrayLike, mmse: ArrayLike, dtype: np.dtype) -> tuple[jax.A
             _refuse("mmse[-1]", f"below t[-1] = {t_values[-1]}", values[-1], values[-1] >= t_values[-1])
         else:
             # The loss over a factor of 2 in t, as it is extrapolated from.
-            far = max(t_values.size - 1 - np.count_nonzero(t_values > t_values[-1] / 2), 0)
+            far = max(np.searchsorted(t_values, t_values[-1] / 2, side="right") - 1, 0)
             if values[-1] > 0 and values[-1] * t_values[far] >= values[far] * t_values[-1]:
                 raise ValueError(
                     "mmse must grow more slowly than t at the largest noise (extend the grid to larger t), got "

@@ -47,9 +47,7 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "grid"), [*itertools.product(["one direction", *PADDED], GRIDS), ("10 000 directions", "decades")]
-)
+@pytest.mark.parametrize(("name", "grid"), [*itertools.product(PADDED, GRIDS), ("10 000 directions", "decades")])
 def test_gaussian_directions_are_exact_on_any_grid(name: str, grid: str, x64: bool) -> None:
     dtype = naive.precision(x64)
     v = np.asarray(naive.SPECTRA[name], dtype)
@@ -73,19 +71,27 @@ def test_the_total_of_equal_directions_is_exact(copies: int, x64: bool) -> None:
     np.testing.assert_allclose(found, naive.information(v, t), rtol=1e-10 if x64 else 1e-5)
 
 
-@pytest.mark.parametrize("name", [*PADDED, "10 000 directions"])
+@pytest.mark.parametrize("name", PADDED)
 def test_condensation_times_of_gaussian_directions(name: str, x64: bool) -> None:
-    dtype = naive.precision(x64)
-    v = np.asarray(naive.SPECTRA[name], dtype)
-    t = (v.max() * 10.0 ** np.arange(-3, 4)).astype(dtype)
-    most, least = (float(naive.information(v, end)) for end in (t[0], t[-1]))
-    sizes = np.geomspace(1.01 * least, 0.99 * most, 3).reshape(3, 1).astype(dtype)
-    found = np.asarray(theory.condensation_time_from_mmse(t, wiener_loss(v, t).astype(dtype), log_n=sizes))
-    assert found.shape == (3, 1)
+    check_times(np.asarray(naive.SPECTRA[name], naive.precision(x64)), [0.02, 0.5, 0.98])
+
+
+def test_condensation_times_of_ten_thousand_directions() -> None:
+    with jax.enable_x64(True):
+        check_times(np.asarray(naive.SPECTRA["10 000 directions"]), [0.3])
+
+
+def check_times(v: np.ndarray, fractions: list[float]) -> None:
+    t = (v.max() * 10.0 ** np.arange(-3, 4)).astype(v.dtype)
+    ends = np.log(np.asarray(naive.information(v, t[[-1, 0]]), float))
+    sizes = np.exp(np.interp(fractions, [0, 1], ends))[:, None].astype(v.dtype)
+    found = np.asarray(theory.condensation_time_from_mmse(t, wiener_loss(v, t).astype(v.dtype), log_n=sizes))
+    assert found.dtype == v.dtype
+    assert found.shape == sizes.shape
     expected = naive.critical_time(v, sizes, 1.0)
     per_nat = np.abs(naive.slope(lambda size: np.log(naive.critical_time(v, size, 1.0)), sizes))
     # Roundings: of log N and the sum (times the condition), and of log(t[-1]/t), up to 14.
-    np.testing.assert_array_less(np.abs(found / expected - 1), naive.allowed(dtype, sizes * per_nat + 14))
+    np.testing.assert_array_less(np.abs(found / expected - 1), naive.allowed(v.dtype, sizes * per_nat + 14))
 
 
 WRONG: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -240,7 +246,7 @@ def test_a_mixture_condenses_below_the_gaussian_of_its_covariance(curves: dict[s
     sizes = np.array([1.3, 2.0, math.exp(0.98 * nats[0])])
     true = [brentq(lambda u, s=s: mixture_information(m, math.exp(u)) - math.log(s), -4, 5, xtol=1e-10) for s in sizes]
     with jax.enable_x64(True):
-        found = np.asarray(theory.condensation_time_from_mmse(t, loss, sizes))
+        found = np.asarray(theory.condensation_time_from_mmse(t, loss.sum(axis=1), sizes))
         bound = np.asarray(theory.condensation_time(np.linalg.eigvalsh(m.covariance), sizes))
     # Information is right to 1e-4 (the plane: 3e-4), and log t moves by 2I/gain, at most 30 here, per unit of log I.
     np.testing.assert_allclose(found, np.exp(true), rtol=5e-3 if name == "plane" else 2e-3)
@@ -252,6 +258,7 @@ def test_a_mixture_condenses_below_the_gaussian_of_its_covariance(curves: dict[s
 def test_the_loss_of_a_model_bounds_from_above(curves: dict[str, Any]) -> None:
     m = MIXTURES["uneven bumps"]
     t, best, nats = curves["uneven bumps"]
+    best = best[:, 0]
     models = {
         "too narrow": m._replace(covariances=0.3 * m.covariances),
         "shifted": m._replace(means=m.means + 0.2),
@@ -259,16 +266,16 @@ def test_the_loss_of_a_model_bounds_from_above(curves: dict[str, Any]) -> None:
     }
     sizes = np.array([1.3, 2.0, 4.0])
     for name, model in models.items():
-        loss = np.array([mixture_loss(m, noise, model) for noise in t])
+        loss = np.array([mixture_loss(m, noise, model)[0] for noise in t])
         assert np.all(loss > best), name
         with jax.enable_x64(True):
-            bound = np.asarray(theory.information_from_mmse(t, loss))[:, 0]
+            bound = np.asarray(theory.information_from_mmse(t, loss))
             late = np.asarray(theory.condensation_time_from_mmse(t, loss, sizes))
             true = np.asarray(theory.condensation_time_from_mmse(t, best, sizes))
         assert np.all(bound > nats), name
         assert np.all(late > true), name
         # The excess of information is half the integrated distance to the best denoiser.
-        excess = np.trapezoid(((loss - best)[:, 0] / t), np.log(t)) / 2
+        excess = np.trapezoid(((loss - best) / t), np.log(t)) / 2
         np.testing.assert_allclose((bound - nats)[0] - (bound - nats)[-1], excess, rtol=5e-3)
 
 
@@ -350,35 +357,36 @@ def test_the_tail_of_one_direction_is_a_lower_bound_for_any_data() -> None:
 # Isolated points, null directions, noise of a measurement
 
 
-def test_isolated_points_hold_the_logarithm_of_their_number(x64: bool) -> None:
+def test_isolated_points_hold_the_logarithm_of_their_number() -> None:
     t = 2.0 ** np.arange(-9, 7.01, 0.5)
     z, cell = np.linspace(-10, 10, 4001, retstep=True)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     # Points at -1 and 1: the posterior variance is 1/cosh^2(x/t); at 1 + sqrt(t) z, by symmetry.
     x = (1 + np.sqrt(t)[:, None] * z) / t[:, None]
-    loss = np.sum(density * cell / np.cosh(np.clip(x, -300, 300)) ** 2, axis=1).astype(naive.precision(x64))
-    if not x64:
-        assert loss[0] == 0  # underflow is part of the case
+    loss = np.sum(density * cell / np.cosh(np.clip(x, -300, 300)) ** 2, axis=1).astype(np.float32)
+    assert loss[0] == 0  # underflow is part of the case
     nats = np.asarray(theory.information_from_mmse(t, loss))
     assert np.all(np.isfinite(nats))
     np.testing.assert_allclose(nats[0], math.log(2), rtol=5e-3)
-    assert np.isfinite(theory.condensation_time_from_mmse(t, loss, n=1.98))
-    assert np.isnan(theory.condensation_time_from_mmse(t, loss, n=2.02))  # never: two words cannot tell three apart
+    found = np.asarray(theory.condensation_time_from_mmse(t, loss, [1.98, 2.02]))
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])  # never: two words do not tell three apart
 
 
-def test_directions_without_variance_cost_nothing(x64: bool) -> None:
-    nats = np.asarray(theory.information_from_mmse(T, LOSS))
-    assert not nats[:, 4].any()
-    assert not np.any(theory.information_from_mmse(T, 0 * LOSS))
-    assert np.all(np.isnan(theory.condensation_time_from_mmse(T, 0 * LOSS, SIZES)))
-    gradient = jax.grad(lambda m: jnp.sum(theory.information_from_mmse(T, m)))(jnp.asarray(LOSS))
+def test_directions_without_variance_cost_nothing() -> None:
+    """In float32, where the floor of the loss is nearest."""
+    t, loss = T.astype(np.float32), LOSS.astype(np.float32)
+    assert not np.any(np.asarray(theory.information_from_mmse(t, loss))[:, 4])
+    assert not np.any(theory.information_from_mmse(t, 0 * loss))
+    assert np.all(np.isnan(theory.condensation_time_from_mmse(t, 0 * loss, SIZES)))
+    gradient = jax.grad(lambda m: jnp.sum(theory.information_from_mmse(t, m)))(jnp.asarray(loss))
     assert np.all(np.isfinite(gradient))
 
 
 def test_noise_of_a_measurement_averages_out() -> None:
-    """A loss known to 2 % at each of 60 noises, so that it rises and falls: no bias beyond that of its own mean."""
+    """A loss known to 2 % at each of 53 noises, so that it rises and falls: no bias beyond that of its own mean."""
     rng = np.random.default_rng(0)
-    t, sizes = np.geomspace(0.02, 50, 60), np.array([3.0, 20.0, 1e3])
+    t, sizes = np.geomspace(0.02, 50, 53), np.array([3.0, 20.0, 1e3])
     exact = wiener_loss(LADDER, t).sum(axis=1).astype(float)
     noisy = exact * (1 + 0.02 * rng.standard_normal((400, t.size)))
     assert np.mean(np.any(np.diff(noisy, axis=1) < 0, axis=1)) > 0.9
@@ -413,8 +421,7 @@ def test_nothing_is_extrapolated(x64: bool) -> None:
     np.testing.assert_allclose(times[:2], T[[0, -1]], rtol=1e-5)
     assert T[0] < times[2] < T[-1]
     assert np.all(np.isnan(times[3:]))
-    assert np.isnan(theory.condensation_time_from_mmse(T, LOSS, n=1))
-    assert np.isnan(theory.condensation_time_from_mmse(T, LOSS, n=10**400))  # a size beyond every float
+    assert np.all(np.isnan(theory.condensation_time_from_mmse(T, LOSS, n=np.ones(8))))
 
 
 def test_symmetries() -> None:
@@ -440,8 +447,10 @@ def test_derivatives(loss: np.ndarray) -> None:
 
     def both(x: Any) -> jax.Array:
         t, mmse, log_n = x[: T.size], x[T.size : -SIZES.size].reshape(loss.shape), x[-SIZES.size :]
-        nats, times = theory.information_from_mmse(t, mmse), theory.condensation_time_from_mmse(t, mmse, log_n=log_n)
-        return jnp.sum(nats[2]) + jnp.sum(times)
+        total = jnp.sum(theory.information_from_mmse(t, mmse)[2])
+        if mmse.ndim == 2:  # times differ from information in what they do with the columns, not with a total
+            total += jnp.sum(theory.condensation_time_from_mmse(t, mmse, log_n=log_n))
+        return total
 
     with jax.enable_x64(True):
         gradient = np.asarray(jax.jit(jax.grad(both))(point))
@@ -480,8 +489,7 @@ def test_new_numbers_are_not_traced_again_and_memory_is_linear() -> None:
 def test_the_arrays_decide_the_precision(x64: bool) -> None:
     single = np.asarray(T, np.float32), np.asarray(LOSS, np.float32)
     assert theory.information_from_mmse(*single).dtype == np.float32
-    assert theory.condensation_time_from_mmse(*single, SIZES).dtype == np.float32
-    assert theory.information_from_mmse([1, 2], [1, 1]).dtype == naive.precision(x64)
+    assert theory.information_from_mmse(T.tolist(), LOSS.tolist()).dtype == naive.precision(x64)
 
 
 REFUSED: list[tuple[Any, Any, str]] = [
