@@ -34,6 +34,8 @@ OF_VARIANCES: dict[str, Callable[[Any], Any]] = {
     "dataset_size_for": lambda v: theory.dataset_size_for(v, 0.1, soft_dimension=1),
     "finite_size_gain": lambda v: theory.finite_size_gain(v, 5, 0.1, V),
     "finite_size_participation": lambda v: theory.finite_size_participation(v, 5, 0.1, V),
+    "gain_quantile": lambda v: theory.gain_quantile(v, 5, 0.1),
+    "finite_size_gain_quantile": lambda v: theory.finite_size_gain_quantile(v, 5, 0.1),
     "mean_finite_size_gain": lambda v: theory.mean_finite_size_gain(v, 5, 0.1),
     "mean_finite_size_participation": lambda v: theory.mean_finite_size_participation(v, 5, 0.1),
 }
@@ -51,6 +53,8 @@ OF_NOISE: dict[str, Callable[[Any], Any]] = {
     "dataset_size_for": lambda t: theory.dataset_size_for(V, t, soft_dimension=1),
     "finite_size_gain": lambda t: theory.finite_size_gain(V, 5, t, V),
     "finite_size_participation": lambda t: theory.finite_size_participation(V, 5, t, V),
+    "gain_quantile": lambda t: theory.gain_quantile(V, 5, t),
+    "finite_size_gain_quantile": lambda t: theory.finite_size_gain_quantile(V, 5, t),
     "mean_finite_size_gain": lambda t: theory.mean_finite_size_gain(V, 5, t),
     "mean_finite_size_participation": lambda t: theory.mean_finite_size_participation(V, 5, t),
 }
@@ -69,6 +73,8 @@ OF_SIZE: dict[str, Callable[..., Any]] = {
     "freeze_out_times": lambda **n: theory.freeze_out_times(V, **n),
     "finite_size_gain": lambda **n: theory.finite_size_gain(V, t=0.1, x=V, **n),
     "finite_size_participation": lambda **n: theory.finite_size_participation(V, t=0.1, x=V, **n),
+    "gain_quantile": lambda **n: theory.gain_quantile(V, t=0.1, **n),
+    "finite_size_gain_quantile": lambda **n: theory.finite_size_gain_quantile(V, t=0.1, **n),
     "mean_finite_size_gain": lambda **n: theory.mean_finite_size_gain(V, t=0.1, **n),
     "mean_finite_size_participation": lambda **n: theory.mean_finite_size_participation(V, t=0.1, **n),
 }
@@ -88,18 +94,8 @@ OF_LAW: dict[str, Callable[[Any], jax.Array]] = {
 }
 
 
-# Compiled for many seconds, or of other arguments: their inputs are tested in the files of their names.
-ELSEWHERE = {
-    "condensation_time_from_mmse",
-    "finite_size_gain",
-    "finite_size_gain_quantile",
-    "finite_size_participation",
-    "gain_quantile",
-    "information_from_mmse",
-    "mean_finite_size_gain",
-    "mean_finite_size_participation",
-    "spectrum_from_samples",
-}
+# Of other arguments: tested in test_information_from_mmse.py and test_sample_spectrum.py.
+ELSEWHERE = {"condensation_time_from_mmse", "information_from_mmse", "spectrum_from_samples"}
 
 
 def message(error: type[Exception], call: Callable[[], object]) -> str:
@@ -115,7 +111,6 @@ def test_the_tables_cover_the_package() -> None:
     functions = {name for name in theory.__all__ if callable(getattr(theory, name)) and name[0].islower()}
     assert functions >= ELSEWHERE
     functions -= ELSEWHERE
-    functions -= {"spectrum_from_samples"}  # of sample eigenvalues: test_sample_spectrum.py
     assert set(OF_VARIANCES) == functions
     assert (set(OF_NOISE) | set(OF_SIZE)) == functions
     assert set(OF_LAW) < functions

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 import theory
 from theory import sample_spectrum
+
+from .test_transformations import D, program
 
 DIRECTIONS = 64
 SPECTRA = {
@@ -190,7 +193,6 @@ def test_condensation_times_are_closer_to_the_truth(name: str, experiment: dict)
     for ratio in RATIOS:
         found = experiment[name, ratio]
         corrected, raw = rms(found["time"]), rms(found["raw time"])
-        # Late in the range the raw bias is many error bars; where noise common to both rules, no worse than scatter.
         # At small t raw eigenvalues are off by many error bars; where common noise rules, no worse than its scatter.
         assert np.all(corrected[2:] < 0.5 * raw[2:]), (ratio, corrected, raw)
         assert np.all(corrected[:2] < (1 + 1 / np.sqrt(2 * REPEATS)) * raw[:2]), (ratio, corrected, raw)
@@ -212,13 +214,6 @@ def test_intervals_of_condensation_times_cover_them(experiment: dict) -> None:
     raw_z = np.concatenate([found["raw time"] / found["time error"] for found in experiment.values()])
     allowed = critical(4) * np.sqrt(0.95 * 0.05 / len(z))
     covered = np.mean(np.abs(z) < Z95, axis=0)
-    allowed = 4 * np.sqrt(0.95 * 0.05 / len(z))
-    if which == "time":
-        assert np.all(np.abs(covered - 0.95) < allowed), covered
-        # The size of the error bar, not its tails only: chi-squared has a relative error of sqrt(2/384).
-        assert np.all(np.abs(np.mean(z**2, axis=0) - 1) < 4 * np.sqrt(2 / len(z))), np.mean(z**2, axis=0)
-    else:  # the negative control
-        assert np.all(covered < 0.95 - 3 * allowed), covered
     assert np.all(np.abs(covered - 0.95) < allowed), covered
     # The size of the error bar and not its tails only: the variance of z has a relative error of sqrt(2/240).
     assert np.all(np.abs(np.mean(z**2, axis=0) - 1) < critical(4) * np.sqrt(2 / len(z))), np.mean(z**2, axis=0)
@@ -240,21 +235,11 @@ def test_freeze_out_sizes_are_closer_to_the_truth(name: str, experiment: dict) -
 
 
 def test_intervals_of_variances_cover_them(experiment: dict) -> None:
-    """At least nominal on average over directions; raw eigenvalues are outside, and much of the truth would be outside of a fifth of it."""
+    """At least nominal on average; raw eigenvalues are outside, and of a fifth of the interval so is much of the truth."""
     for ratio in RATIOS:
         inside, narrow, raw_inside = [], [], []
         for name, v in SPECTRA.items():
             found, live = experiment[name, ratio], v > 0
-            width = np.log(
-                found["upper"] / np.where(live, found["variances"], 1), where=live, out=np.zeros_like(found["raw"])
-            )
-            deviation = np.log(v / found["variances"], where=live, out=np.zeros_like(found["raw"]))
-            inside.append(np.mean((np.abs(deviation) <= width)[:, live]))
-            np.testing.assert_allclose(
-                (found["lower"] * found["upper"])[:, live], found["variances"][:, live] ** 2, rtol=1e-4
-            )
-            raw = np.abs(np.log(np.maximum(found["raw"], 1e-12) / np.where(live, v, 1)))
-            raw_inside.append(np.mean((raw <= width)[:, live]))
             middle, lower, upper, raw = (found[key][:, live] for key in ("variances", "lower", "upper", "raw"))
             np.testing.assert_allclose(lower * upper, middle**2, rtol=1e-4)
             assert ratio <= 1 or not np.any(found["upper"][:, ~live])  # null directions are known where n > rank
@@ -275,13 +260,6 @@ ACCURACY = {0.25: 0.8, 0.5: 0.5, 2.0: 0.25, 10.0: 0.15}
 
 @pytest.mark.parametrize("ratio", ACCURACY)
 @pytest.mark.parametrize("name", SPECTRA)
-def test_variances_are_closer_to_the_truth(name: str, ratio: float, within: float) -> None:
-    v, n = SPECTRA[name], round(ratio * DIRECTIONS)
-    raw = samples(v, n, 4, seed=1).astype(np.float32)
-    known = min(n, np.sum(v > 0))
-    corrected = np.stack([theory.spectrum_from_samples(row, n).variances for row in raw])
-    error, raw_error = (np.sqrt(np.mean(np.log(x / v)[:, :known] ** 2)) for x in (corrected, np.maximum(raw, 1e-30)))
-    assert error < max(within, 0) or error < raw_error, (error, raw_error)
 def test_variances_are_closer_to_the_truth(name: str, ratio: float) -> None:
     n = round(ratio * DIRECTIONS)
     known = slice(min(n, np.sum(SPECTRA[name] > 0)))
