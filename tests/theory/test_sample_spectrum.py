@@ -235,7 +235,7 @@ def test_freeze_out_sizes_are_closer_to_the_truth(name: str, experiment: dict) -
 
 
 def test_intervals_of_variances_cover_them(experiment: dict) -> None:
-    """At least nominal on average; raw eigenvalues are outside, and of a fifth of the interval so is much of the truth."""
+    """At least nominal on average; raw eigenvalues are outside, and of a fifth of it so is much of the truth."""
     for ratio in RATIOS:
         inside, narrow, raw_inside = [], [], []
         for name, v in SPECTRA.items():
