@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -275,10 +276,10 @@ def test_runs_get_new_folders_and_never_overwrite(run, tmp_path):
 
 
 def test_a_run_that_cannot_be_saved_leaves_no_folder(run, monkeypatch, tmp_path):
-    def full(self, target, **options):
+    def full(self, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         run(**SMALL, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
