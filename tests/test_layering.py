@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,14 @@ def relative(path: Path) -> str:
 @pytest.mark.parametrize("path", sorted((ROOT / "theory").rglob("*.py")), ids=relative)
 def test_theory_needs_jax_only(path: Path) -> None:
     assert stray_theory_imports(path.read_text("utf-8")) == set()
+
+
+def test_every_derivation_that_a_docstring_names_is_there() -> None:
+    text = (ROOT / "theory" / "DERIVATIONS.md").read_text("utf-8")
+    sections = set(re.findall(r"^## ([A-Z])\. ", text, re.MULTILINE))
+    sources = " ".join(path.read_text("utf-8") for path in (ROOT / "theory").glob("*.py"))
+    named = set(re.findall(r"DERIVATIONS\.md,\s+section ([A-Z])\b", sources))
+    assert named == sections
 
 
 def test_only_plots_imports_matplotlib() -> None:

@@ -207,6 +207,7 @@ class Node(NamedTuple):
     n_log_phi: jax.Array
     first: jax.Array
     second: jax.Array
+    mean_of_tilt: jax.Array
     rest: jax.Array
     mean: jax.Array
     spread: jax.Array
@@ -293,6 +294,7 @@ def _node(p: Point, y: jax.Array, kernel: int) -> Node:
         n_log_phi,
         jnp.sum(rules, axis=-1).real + f1 - f2,
         jnp.sum(rules * (1 - m), axis=-1).real + f2,
+        at.c * v * at.inverse,
         t * at.inverse,
         (rules @ move).real + f1 * move_one,
         (rules @ (t * v * at.inverse * shrink)).real + f1 * t * v * one.inverse,

@@ -38,6 +38,7 @@ hold for any data, (3) is Gaussian.
 Source.  Derived here; derivation: DERIVATIONS.md, section F.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -46,32 +47,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ._inputs import ArrayLike, as_log_size, as_positive, as_variances, working_dtype
+from ._inputs import ArrayLike, as_log_size, as_point, as_positive, as_variances, working_dtype
 from ._lattice import normal_points
 from ._mellin import Estimate, Node, Point, integrate
+from .planted import log_others
 
 # Points of an average, more where it is carried by rare ones, and the blocks whose spread gives its error.
 LATTICE, BLOCKS = {"held_out": 128, "train": 512}, 8
 
 
 def _gain_coefficients(p: Point) -> Estimate:
-    r"""Return four numbers per group: mean gains are :math:`a+bx_i^2+c\,x_i\delta_i+e\,\delta_i^2`, shape ``(4, g)``.
+    r"""Return four numbers per group: mean gains are :math:`a+bx_i^2+c\,x_ih_i+e\,h_i^2`, shape ``(4, g)``.
 
-    :math:`\delta=y^0-x` is the way to the planted point; without one :math:`c=e=0`.
+    :math:`h` is the offset of the planted point, see :func:`_offset`; without one :math:`c=e=0`.
     """
     less = jnp.exp(-p.log_n)  # 1/N
+    wide = p.variances > p.t
 
     def integrand(node: Node) -> jax.Array:
         n_log_phi, first = node.n_log_phi[:, None], node.first[:, None]
         own = jnp.exp(node.log_s + p.log_own)
         pairs = (1 - less) * jnp.exp((1 - 2 * less) * n_log_phi - own)
         with_own = own * jnp.exp((1 - less) * n_log_phi - own)
+        ahead = jnp.where(wide, node.rest, -node.mean_of_tilt)  # times x, plus h: from the mean to the planted point
         return jnp.stack(
             [
                 (pairs * first + with_own) * node.spread,
                 pairs * (node.square * first - node.mean**2)
-                + with_own * (node.square - 2 * node.rest * node.mean + node.rest**2 * first),
-                2 * with_own * (node.rest * first - node.mean),
+                + with_own * (node.square - 2 * ahead * node.mean + ahead**2 * first),
+                2 * with_own * (ahead * first - node.mean),
                 with_own * first * jnp.ones_like(node.spread),
             ],
             axis=1,
@@ -109,17 +113,24 @@ def _grouped(variances: ArrayLike, dtype: np.dtype) -> _Groups:
 
 
 class _Place(NamedTuple):
-    """Where the score is evaluated: ``x`` ``(d,)`` and the way from it to a planted point, if there is one."""
+    """Where the score is evaluated: ``x`` ``(d,)``, a planted point if there is one, and the way there from ``x``."""
 
     x: jax.Array
-    delta: jax.Array | None
+    planted: jax.Array | None = None
+    delta: jax.Array | None = None
+
+
+def _offset(place: _Place, variances: jax.Array, t: jax.Array) -> jax.Array:
+    """Coordinates of the planted point from ``x`` along wide directions, from 0 along others: small numbers both."""
+    if place.planted is None or place.delta is None:
+        return jnp.zeros_like(place.x)
+    return jnp.where(variances > t, place.delta, place.planted)
 
 
 def _at_place(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> tuple[Point, jax.Array]:
     """What averages at one place depend on, and whether there is one training point only."""
     alone = log_n <= 0
-    others = log_n + jnp.log(-jnp.expm1(-jnp.where(alone, 1, log_n)))  # log(N - 1)
-    random = jnp.where(alone, 0, log_n if place.delta is None else others)
+    random = jnp.where(alone, 0, log_n if place.delta is None else log_others(log_n))
     own = -jnp.inf if place.delta is None else -jnp.sum(place.delta**2) / (2 * t)
     sums = jnp.zeros((2, groups.variances.size), place.x.dtype)
     multiplicity, radius = sums.at[:, groups.labels].add(jnp.stack([jnp.ones_like(place.x), place.x**2]))
@@ -128,11 +139,12 @@ def _at_place(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) ->
 
 def _gain_at(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
     point, alone = _at_place(groups, place, log_n, t)
-    delta = jnp.zeros_like(place.x) if place.delta is None else place.delta
-    basis = jnp.stack([jnp.ones_like(place.x), place.x**2, place.x * delta, delta**2])
+    variances = groups.variances[groups.labels]
+    offset = _offset(place, variances, t)
+    basis = jnp.stack([jnp.ones_like(place.x), place.x**2, place.x * offset, offset**2])
     mean, error = (part[:, groups.labels] for part in _gain_coefficients(point))
     mean, error = jnp.sum(mean * basis, axis=0), jnp.sum(error * jnp.abs(basis), axis=0)
-    still = alone | (groups.variances[groups.labels] == 0)  # one point has no variance
+    still = alone | (variances == 0)  # one point has no variance
     return Estimate(jnp.where(still, 0, mean), jnp.where(still, 0, error))
 
 
@@ -142,31 +154,34 @@ def _participation_at(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.A
     return Estimate(jnp.where(alone, 1, mean), jnp.where(alone, 0, error))
 
 
-_AT = {"gain": _gain_at, "participation": _participation_at}
+_Quantity = Callable[[_Groups, _Place, jax.Array, jax.Array], Estimate]
 
 
-@partial(jax.jit, static_argnums=0)
-def _everywhere(quantity: str, groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
-    """Estimates for every dataset size and noise variance, one after another: memory is that of one."""
+def _one_by_one(one: Callable[[jax.Array, jax.Array], Estimate], log_n: jax.Array, t: jax.Array) -> Estimate:
+    """Estimates for every dataset size and noise variance, in the memory of one."""
     log_n, t = jnp.broadcast_arrays(log_n, t)
-    found = lax.map(lambda pair: _AT[quantity](groups, place, *pair), (log_n.ravel(), t.ravel()))
+    found = lax.map(lambda pair: one(*pair), (log_n.ravel(), t.ravel()))
     return Estimate(*(part.reshape(t.shape + part.shape[1:]) for part in found))
 
 
 @partial(jax.jit, static_argnums=0)
+def _everywhere(quantity: _Quantity, groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
+    return _one_by_one(partial(quantity, groups, place), log_n, t)
+
+
+@partial(jax.jit, static_argnums=0)
 def _averaged(
-    quantity: str, groups: _Groups, normals: jax.Array, probe: jax.Array | None, log_n: jax.Array, t: jax.Array
+    quantity: _Quantity, groups: _Groups, normals: jax.Array, probe: jax.Array | None, log_n: jax.Array, t: jax.Array
 ) -> Estimate:
     """Estimates averaged over points: held out without a probe, planted with one."""
     variances = groups.variances[groups.labels]
-    log_n, t = jnp.broadcast_arrays(log_n, t)
 
     def one(log_n: jax.Array, t: jax.Array) -> Estimate:
         def at(normal: jax.Array) -> Estimate:
             if probe is None:
-                return _AT[quantity](groups, _Place(jnp.sqrt(variances + t) * normal, None), log_n, t)
-            delta = -jnp.sqrt(probe * t) * normal[1]
-            return _AT[quantity](groups, _Place(jnp.sqrt(variances) * normal[0] - delta, delta), log_n, t)
+                return quantity(groups, _Place(jnp.sqrt(variances + t) * normal), log_n, t)
+            planted, delta = jnp.sqrt(variances) * normal[0], -jnp.sqrt(probe * t) * normal[1]
+            return quantity(groups, _Place(planted - delta, planted, delta), log_n, t)
 
         found = lax.map(at, normals)
         # Directions of equal variance are alike: their mean is a better estimate.
@@ -175,8 +190,7 @@ def _averaged(
         spread = jnp.std(blocks, axis=0, ddof=1) / np.sqrt(BLOCKS)
         return Estimate(jnp.mean(by_group.mean, axis=0), jnp.mean(by_group.error, axis=0) + spread)
 
-    found = lax.map(lambda pair: one(*pair), (log_n.ravel(), t.ravel()))
-    return Estimate(*(part.reshape(t.shape + part.shape[1:]) for part in found))
+    return _one_by_one(one, log_n, t)
 
 
 def _group_means(groups: _Groups, values: jax.Array) -> jax.Array:
@@ -186,16 +200,14 @@ def _group_means(groups: _Groups, values: jax.Array) -> jax.Array:
     return (sums / count)[..., groups.labels]
 
 
-def _as_vector(name: str, values: ArrayLike, size: int, dtype: np.dtype) -> jax.Array:
-    if np.shape(values) != (size,):
-        raise ValueError(f"{name} must have shape ({size},), one number per variance, got {np.shape(values)}")
-    if not isinstance(values, jax.core.Tracer) and not np.all(np.isfinite(values)):
-        raise ValueError(f"{name} must be finite, got {np.asarray(values)[~np.isfinite(values)][0]}")
-    return jnp.asarray(values, dtype)
+def _as_one_point(name: str, values: ArrayLike, groups: _Groups, dtype: np.dtype) -> jax.Array:
+    if np.ndim(values) != 1:
+        raise ValueError(f"{name} must have shape ({groups.labels.size},), got shape {np.shape(values)}")
+    return as_point(name, values, groups.labels.size, dtype)
 
 
 def _evaluate(
-    quantity: str,
+    quantity: _Quantity,
     variances: ArrayLike,
     n: ArrayLike | None,
     t: ArrayLike | None,
@@ -207,16 +219,15 @@ def _evaluate(
         raise TypeError("give the noise variance t and the point x")
     dtype = working_dtype(variances, t, x)
     groups = _grouped(variances, dtype)
-    position = _as_vector("x", x, groups.labels.size, dtype)
-    delta = None
+    place = _Place(_as_one_point("x", x, groups, dtype))
     if training_point is not None:
-        delta = _as_vector("training_point", training_point, groups.labels.size, dtype) - position
-    place = _Place(position, delta)
+        planted = _as_one_point("training_point", training_point, groups, dtype)
+        place = _Place(place.x, planted, planted - place.x)
     return _everywhere(quantity, groups, place, as_log_size(n, log_n, dtype), as_positive("t", t, dtype))
 
 
 def _evaluate_mean(
-    quantity: str,
+    quantity: _Quantity,
     variances: ArrayLike,
     n: ArrayLike | None,
     t: ArrayLike | None,
@@ -271,7 +282,7 @@ def finite_size_gain(
       >>> round(float(finite_size_gain([1.0], n=2, t=1e4, x=[0.0]).mean[0]) * 1e4, 3)
       0.5
     """
-    return _evaluate("gain", variances, n, t, x, training_point, log_n)
+    return _evaluate(_gain_at, variances, n, t, x, training_point, log_n)
 
 
 def finite_size_participation(
@@ -291,7 +302,7 @@ def finite_size_participation(
       >>> round(float(finite_size_participation([1.0], n=2, t=1e4, x=[0.0]).mean), 3)
       0.5
     """
-    return _evaluate("participation", variances, n, t, x, training_point, log_n)
+    return _evaluate(_participation_at, variances, n, t, x, training_point, log_n)
 
 
 def mean_finite_size_gain(
@@ -310,7 +321,8 @@ def mean_finite_size_gain(
       n: dataset size ``>= 1``.
       t: noise variance ``> 0``; broadcast with ``n`` to a shape ``s``.
       point: ``"held_out"`` (a fresh point plus noise of variance ``t``) or ``"train"`` (a training point plus noise).
-      probe: variance of the noise at training points in units of ``t``, ``> 0``; 1 is the nominal noise.
+      probe: variance of the noise at training points in units of ``t``, ``> 0``; 1 is the nominal noise.  Held-out
+        points do not use it.
       log_n: logarithm of the dataset size in nats, instead of ``n``.
 
     Returns:
@@ -322,7 +334,7 @@ def mean_finite_size_gain(
         another ``point``.
       TypeError: unless ``t`` and one of ``n`` and ``log_n`` are given.
     """
-    return _evaluate_mean("gain", variances, n, t, point, probe, log_n)
+    return _evaluate_mean(_gain_at, variances, n, t, point, probe, log_n)
 
 
 def mean_finite_size_participation(
@@ -338,4 +350,4 @@ def mean_finite_size_participation(
 
     Arguments and errors are those of :func:`mean_finite_size_gain`; mean and error have shape ``s``.
     """
-    return _evaluate_mean("participation", variances, n, t, point, probe, log_n)
+    return _evaluate_mean(_participation_at, variances, n, t, point, probe, log_n)

@@ -30,7 +30,8 @@ Scope.  (1) is near the minimum of the divergence (4 to 10 % below it at 16 to 4
 :math:`t_g<\kappa`, which at leading order it always is.  With few directions it is not: as :math:`N\to\infty` at fixed
 ``m`` outlying points dominate the mean and :math:`t_g/t_c` tends to a number above 1, infinite at one or two
 directions.  For ``m`` equal variances :math:`t_g<t_c` up to about :math:`N=3` (``m`` = 3), 5 (4), 18 (6), 85 (8),
-3600 (12), 3e5 (16), 2e9 (24).  Numerical error: 0.1 to 0.5 %, up to 1 % (2 % with one direction at ``N`` = 1e12).
+3600 (12), 3e5 (16), 2e9 (24).  Numerical error: 0.1 to 0.5 %, up to 1.5 % at ``N`` = 1e12 (3 % with up to
+three directions there).
 Source.  The order :math:`t_g<t_c<t_o` is stated in arXiv 2502.09578; (1) to (3) are derived here: DERIVATIONS.md,
 section P.
 """

@@ -64,7 +64,7 @@ class PlantedResponse(NamedTuple):
     gain: jax.Array
 
 
-def _log_others(log_n: jax.Array) -> jax.Array:
+def log_others(log_n: jax.Array) -> jax.Array:
     """Log of N - 1; -inf for one point."""
     several = log_n > 0
     positive = jnp.where(several, log_n, 1)
@@ -78,7 +78,7 @@ def _response(
     wiener = variances / total
     distance = point - center
     density = 0.5 * jnp.sum(jnp.log1p(variances / t) + point * (point / total) - distance * (distance / t))
-    odds = density - _log_others(log_n)
+    odds = density - log_others(log_n)
     weight, rest = jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
     deviation = center - wiener * point
     return PlantedResponse(weight, rest * wiener + weight * rest * deviation * (deviation / t))
@@ -150,7 +150,7 @@ def _probe_share(variances: jax.Array, t: jax.Array, probe: jax.Array | float) -
 
 def planted_law(variances: jax.Array, log_n: jax.Array, t: jax.Array, probe: jax.Array | float = 1.0) -> jax.Array:
     """Mean gains of the empirical score at training points plus noise, eq. (3): asymptotic, at fixed log N/d."""
-    odds = planted_information(variances, t, probe) - _log_others(log_n)
+    odds = planted_information(variances, t, probe) - log_others(log_n)
     weight, rest = jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
     return rest * (1 + weight * _probe_share(variances, t, probe)) * variances / (variances + t)
 
@@ -167,7 +167,7 @@ def planted_times(variances: jax.Array, log_n: jax.Array, probe: jax.Array | flo
     The right side of (4) falls with t then, from infinity to -arsinh 1: one root, or none and +inf where
     :math:`N-1\le\sqrt2-1`.  +inf at zero variance; 0 below the smallest number of the precision.
     """
-    budget = _log_others(log_n) + jnp.arcsinh(jnp.ones_like(log_n))
+    budget = log_others(log_n) + jnp.arcsinh(jnp.ones_like(log_n))
     if isinstance(probe, float) and probe == 1:  # the same c for all: one root
         return jnp.where(variances > 0, time_of_probe(variances, jnp.maximum(budget, 0), 1.0), jnp.inf)
     largest = lax.stop_gradient(jnp.max(variances))

@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ._inputs import ArrayLike, as_log_size, as_positive, as_variances, working_dtype
+from ._inputs import ArrayLike, as_log_size, as_point, as_positive, as_variances, working_dtype
 
 
 def _condensation(energy: jax.Array, scale: jax.Array, log_n: jax.Array) -> jax.Array:
@@ -146,11 +146,7 @@ def checked(
 def _as_points(x: ArrayLike | None, d: int, dtype: np.dtype) -> jax.Array:
     if x is None:
         raise TypeError("give the point x")
-    if np.ndim(x) == 0 or np.shape(x)[-1] != d:
-        raise ValueError(f"x must have shape (..., {d}), one coordinate per direction, got shape {np.shape(x)}")
-    if not isinstance(x, jax.core.Tracer) and not np.all(np.abs(np.asarray(x, np.float64)) <= np.finfo(dtype).max):
-        raise ValueError(f"x must be finite in {dtype}, got x = {x}")
-    return jnp.asarray(x, dtype)
+    return as_point("x", x, d, dtype)
 
 
 def condensation_time(

@@ -462,16 +462,16 @@ def test_points_are_refused(function: Callable[..., Any]) -> None:
     assert message(TypeError, lambda: function(v, 5, x=v)) == "give the noise variance t and the point x"
     assert message(TypeError, lambda: function(v, 5, 0.1)) == "give the noise variance t and the point x"
     for bad, text in [
-        ([1.0], "x must have shape (2,), one number per variance, got (1,)"),
-        (0.0, "x must have shape (2,), one number per variance, got ()"),
-        ([1.0, np.nan], "x must be finite, got nan"),
+        ([1.0], "x must have shape (..., 2), got shape (1,)"),
+        (0.0, "x must have shape (2,), got shape ()"),
+        ([1.0, np.nan], "x must be finite in float32, got x[1] = nan"),
     ]:
         assert message(ValueError, lambda bad=bad: function(v, 5, 0.1, bad)) == text  # type: ignore[misc]
     assert "training_point must have shape (2,)" in message(
-        ValueError, lambda: function(v, 5, 0.1, v, training_point=[1.0, 2.0, 3.0])
+        ValueError, lambda: function(v, 5, 0.1, v, training_point=[[1.0, 2.0]])
     )
     assert message(ValueError, lambda: function(v, 5, 0.1, v, training_point=[np.inf, 2.0])) == (
-        "training_point must be finite, got inf"
+        "training_point must be finite in float32, got training_point[0] = inf"
     )
 
 
@@ -482,3 +482,14 @@ def test_means_are_refused(function: Callable[..., Any]) -> None:
         "point must be 'held_out' or 'train', got 'origin'"
     )
     assert "probe must be finite and > 0" in message(ValueError, lambda: function([1.0], 5, 0.1, "train", probe=0.0))
+
+
+def test_planted_gains_of_fine_directions_do_not_cancel(x64: bool) -> None:
+    """Where v << t the planted point is near 0 and x is not: the stated error stays small against the gain."""
+    v, t = [1.0, 1e-3, 1e-6, 1e-9], 0.1
+    x, planted = np.array([0.9, 0.3, -0.3, 0.35]), np.array([1.1, 0.03, 1e-3, -2e-5])
+    found = theory.finite_size_gain(v, 30, t, x, training_point=planted)
+    assert np.all(np.asarray(found.error) < 2e-3 * np.asarray(found.mean))
+    # Both the posterior variance and the squared coordinate are linear in a small variance.
+    scaled = theory.finite_size_gain([1.0, 1e-3, 1e-6, 1e-11], 30, t, x, training_point=planted * [1, 1, 1, 0.1])
+    np.testing.assert_allclose(np.asarray(scaled.mean)[3], np.asarray(found.mean)[3] / 100, rtol=3e-4)

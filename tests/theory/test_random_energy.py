@@ -535,7 +535,7 @@ def test_what_is_refused() -> None:
             call(v, 0.0)
     with pytest.raises(TypeError, match="give the point x"):
         random_energy.condensation_time(v, 5)
-    with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., 2\), .* got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., 2\), got shape \(3,\)"):
         random_energy.condensation_time(v, 5, [0.0, 0.0, 0.0])
     with pytest.raises(ValueError, match="x must be finite in float32"):
         random_energy.condensation_time(v, 5, [0.0, 1e50])
