@@ -30,6 +30,7 @@ from geomem_jax.errors import InputError
 from geomem_jax.laws import law_size
 
 RUNGS = ("population", "linear", "empirical")
+LAWS = ("population", "linear", "empirical")
 
 
 class Grid(NamedTuple):
@@ -151,7 +152,7 @@ def prepare(source: Source, grid: Grid, configuration: dict[str, object]) -> xr.
     }
     dataset = results.empty(
         rungs=RUNGS,
-        laws=tuple(theory.LAWS),
+        laws=LAWS,
         dataset_sizes=grid.sizes,
         noise_variances=grid.noise_variances,
         seeds=range(grid.seeds),
@@ -159,7 +160,7 @@ def prepare(source: Source, grid: Grid, configuration: dict[str, object]) -> xr.
         attributes=attributes,
     )
     sizes, t = np.asarray(grid.sizes)[:, None], np.asarray(grid.noise_variances)
-    for law in theory.LAWS:
+    for law in LAWS:
         n = law_size(law, sizes, centred=source.centred)
         dataset["predicted_gain"].loc[{"law": law}] = np.asarray(theory.gain(source.variances, n, t, law))
     dataset["reference_gain"][:] = np.asarray(theory.wiener_gain(source.variances, t))

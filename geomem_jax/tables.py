@@ -25,13 +25,13 @@ def print_prediction(prediction: dict[str, Any]) -> None:
     table.add_column("directions", justify="right")
     laws = prediction["log_freeze_out_sizes"]
     for law in laws:
-        table.add_column(f"N*, {law} law", justify="right")
+        table.add_column(f"N*,\n{law.replace('_', ' ')}", justify="right")
     for row in rows:
         sizes = [format_size(values[first[row]]) for values in laws.values()]
         table.add_row(f"{-distinct[row] + 0.0:.4g}", str(counts[row]), *sizes)
     console.print(table)
     table = Table(title="condensation time t_c, onset time t_o, and soft dimension at the same t")
-    for name in ("N", "t_c", "t_o", *(f"dimension, {law}" for law in laws)):
+    for name in ("N", "t_c", "t_o", *(f"dimension,\n{law}" for law in prediction["soft_dimensions"])):
         table.add_column(name, justify="right")
     for index, size in enumerate(prediction["dataset_sizes"]):
         dimensions = [f"{values[index]:.2f}" for values in prediction["soft_dimensions"].values()]

@@ -1,10 +1,9 @@
 """Closed-form predictions: which directions of the data freeze out at which dataset size.
 
 Everything here is computed from population parameters alone: variances along directions, a dataset size and a noise
-*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``; :mod:`theory.noise` converts from others).  No
+*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``; :mod:`theory.noise` converts from others).
+:func:`spectrum_from_samples` estimates the variances where only the eigenvalues of a sample covariance are known.  No
 dataset, no random key, no file.
-*variance* ``t`` (variance-exploding convention, ``x = y + sqrt(t) z``); :func:`spectrum_from_samples` estimates the
-variances where only the eigenvalues of a sample covariance are known.  No dataset, no random key, no file.
 
 Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; results have shape ``s`` or
 ``s + (d,)``.  Wherever ``n`` stands, ``log_n=`` (nats) may be given instead.  Everything works under ``jit``
@@ -20,19 +19,10 @@ from .finite_size import (
     mean_finite_size_gain,
     mean_finite_size_participation,
 )
-from .freeze_out import (
-    LAWS,
-    SCOPES,
-    Law,
-    Scope,
-    dataset_size_for,
-    freeze_out_sizes,
-    freeze_out_times,
-    gain,
-    soft_dimension,
-)
+from .freeze_out import dataset_size_for, freeze_out_sizes, freeze_out_times
 from .generalization import best_generalization_time
 from .information import condensation_time_from_mmse, information_from_mmse, mutual_information
+from .laws import LAWS, SCOPES, Law, Scope, gain, soft_dimension
 from .planted import PlantedResponse, planted_response
 from .pointwise import clt_breakdown_time, condensation_time_at, log_annealed_participation
 from .population import wiener_gain

@@ -1,14 +1,14 @@
-r"""Which directions freeze out at which dataset size: gains, sizes, times and dimension from any law.
+r"""Freeze-out: which direction is frozen at which dataset size and noise, and how many data free them, from any law.
 
-Definitions.  A **law** is a function ``(variances, log_n, t) -> gains`` with ``variances`` of shape ``(d,)`` and the
-other two scalars; :data:`LAWS` names those of this package and :data:`SCOPES` says of each whether it is exact or
-asymptotic.  Direction :math:`i` is **frozen** when its gain is below half of that of infinite data,
+Definitions.  Direction :math:`i` is **frozen** when its gain is below half of that of infinite data,
 
 .. math:: \rho_i=\frac{g_i}{\sigma_i^2/(\sigma_i^2+t)}<\tfrac12. \tag{1}
 
 Its **freeze-out size** :math:`N_i^*(t)` has :math:`\rho_i=\tfrac12`: the direction is free for larger :math:`N`.  Its
 **freeze-out time** :math:`t_i^*(N)` is the *largest* noise variance with :math:`\rho_i=\tfrac12`: the direction is free
-for every larger :math:`t`.  (Below it the direction may be free again: both laws can have a frozen window in ``t``.)
+for every larger :math:`t`.  (Below it the direction may be free again: both laws of effective noise can have a frozen
+window in ``t``.)  A *law* gives the gains (:mod:`theory.laws`); frozen by the mean or by the median is a matter of the
+law, :data:`theory.SCOPES`.
 
 Results.  For :math:`g_i=\sigma_i^2/(\sigma_i^2+\kappa)` (:mod:`theory.effective_noise`), (1) reads
 :math:`\kappa>\kappa_i:=\sigma_i^2+2t`.  Solving the equations of that module for :math:`N` at :math:`\kappa=\kappa_i`:
@@ -17,127 +17,32 @@ Results.  For :math:`g_i=\sigma_i^2/(\sigma_i^2+\kappa)` (:mod:`theory.effective
           \log N_i^{*,\rm emp}=\tfrac12\sum_j\Bigl[\log\Bigl(1+\frac{\sigma_j^2}{\kappa_i}\Bigr)
           -\frac{\sigma_j^2(\kappa_i-t)}{(\kappa_i+\sigma_j^2)^2}\Bigr]. \tag{2}
 
-Both fall with :math:`\sigma_i^2` at fixed ``t``: fine detail freezes first as data get scarce.
+Both fall with :math:`\sigma_i^2` at fixed ``t``: fine detail freezes first as data get scarce.  The planted law has the
+closed forms of :mod:`theory.planted` (4).  The predictor of the literature, ``"random_energy"``, has sizes and times
+alone, :mod:`theory.random_energy` (4).  For every other law (1) is solved by a scan of sizes or times.
 
 Scope.  As the law.  Directions of zero variance have size and time +inf.
 Source.  Derived here.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from . import random_energy
+from ._crossings import last_rise
 from ._inputs import ArrayLike, as_log_size, as_positive, as_variances, working_dtype
 from ._roots import decreasing_root
 from .effective_noise import NOISES, empirical_budget, noise_of
+from .laws import LAWS, Law, Parameters, check_parameters, function_of
+from .planted import planted_sizes, planted_times
 
-Law = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-
-
-class Scope(NamedTuple):
-    """Where a law holds: ``exact``, or else asymptotic in the limit that ``limit`` names."""
-
-    exact: bool
-    limit: str
-
-
-def population_law(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
-    """Gains of infinite data: exact for Gaussian data."""
-    return variances / (variances + NOISES["population"](variances, log_n, t))
-
-
-def linear_law(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
-    """Mean gains of the linear score: asymptotic, d to infinity at fixed d/N."""
-    return variances / (variances + NOISES["linear"](variances, log_n, t))
-
-
-def empirical_law(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
-    """Mean gains of the empirical score at held-out points: asymptotic, d to infinity at fixed log N/d."""
-    return variances / (variances + NOISES["empirical"](variances, log_n, t))
-
-
-LAWS: Mapping[str, Law] = MappingProxyType(
-    {"population": population_law, "linear": linear_law, "empirical": empirical_law}
-)
-SCOPES: Mapping[str, Scope] = MappingProxyType(
-    {
-        "population": Scope(exact=True, limit=""),
-        "linear": Scope(exact=False, limit="d -> infinity at fixed d/N"),
-        "empirical": Scope(exact=False, limit="d -> infinity at fixed log N / d"),
-    }
-)
-
-
-def _named(law: str) -> str:
-    if law not in LAWS:
-        raise ValueError(f"law must be one of {', '.join(LAWS)}, got {law!r}")
-    return law
-
-
-def _gain(law: str | Law, variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
-    function = law if callable(law) else LAWS[_named(law)]
-    return jnp.vectorize(lambda log_n, t: function(variances, log_n, t), signature="(),()->(d)")(log_n, t)
-
-
-_jitted_gain = jax.jit(_gain, static_argnums=0)
-
-
-def gain(
-    variances: ArrayLike,
-    n: ArrayLike | None = None,
-    t: ArrayLike | None = None,
-    law: str | Law = "empirical",
-    *,
-    log_n: ArrayLike | None = None,
-) -> jax.Array:
-    r"""Return the predicted mean gain of every direction.
-
-    Args:
-      variances: ``(d,)`` variances along the directions, ``>= 0``.
-      n: dataset size ``>= 1``.
-      t: noise variance ``> 0``; broadcast with ``n`` to a shape ``s``.
-      law: a name in :data:`LAWS`, or any function of their signature.
-      log_n: logarithm of the dataset size in nats, instead of ``n``.
-
-    Returns:
-      Gains (no unit), shape ``s + (d,)``.
-
-    Raises:
-      ValueError: for variances that are negative or not finite, ``t`` not positive and finite, ``n < 1``, or an
-        unknown law.
-      TypeError: unless ``t`` and one of ``n`` and ``log_n`` are given.
-
-    Example:
-      >>> gain([1.0, 1.0, 0.0], n=1000, t=1.0, law="population").tolist()
-      [0.5, 0.5, 0.0]
-    """
-    if t is None:
-        raise TypeError("give the noise variance t")
-    dtype = working_dtype(variances, t)
-    return _jitted_gain(law, as_variances(variances, dtype), as_log_size(n, log_n, dtype), as_positive("t", t, dtype))
-
-
-def soft_dimension(
-    variances: ArrayLike,
-    n: ArrayLike | None = None,
-    t: ArrayLike | None = None,
-    law: str | Law = "empirical",
-    *,
-    log_n: ArrayLike | None = None,
-) -> jax.Array:
-    r"""Return the soft dimension :math:`\hat m=\sum_ig_i`, the trace of the denoiser's Jacobian.
-
-    Arguments and errors are those of :func:`gain`; the result (a count of directions) has shape ``s``.
-
-    Example:
-      >>> soft_dimension([1.0, 1.0, 0.0], n=1000, t=1.0, law="population").item()
-      1.0
-    """
-    return jnp.sum(gain(variances, n, t, law, log_n=log_n), axis=-1)
+SCAN = 64  # sizes or times at which a law without a closed form is evaluated first
 
 
 def _sum_over_directions(
@@ -165,31 +70,74 @@ def _log_size(law: str, variances: jax.Array, t: jax.Array, excess: jax.Array) -
     return _sum_over_directions(empirical_budget, variances, noise, excess)
 
 
-def _sizes(law: str, variances: jax.Array, t: jax.Array) -> jax.Array:
-    def at_one_noise(t: jax.Array) -> jax.Array:
-        sizes = _log_size(law, variances, t, variances + t)
-        return jnp.where(variances > 0, sizes, jnp.inf)
-
-    return jnp.vectorize(at_one_noise, signature="()->(d)")(t)
+def _sizes_of_noise(law: str, variances: jax.Array, t: jax.Array) -> jax.Array:
+    return jnp.where(variances > 0, _log_size(law, variances, t, variances + t), jnp.inf)
 
 
-_jitted_sizes = jax.jit(_sizes, static_argnums=0)
+def _random_energy_sizes(variances: jax.Array, t: jax.Array, normalized: bool = True) -> jax.Array:
+    return random_energy.log_sizes(variances, t, normalized)
 
 
-def freeze_out_sizes(variances: ArrayLike, t: ArrayLike, law: str = "empirical") -> jax.Array:
+_SIZES: dict[str, Callable[..., jax.Array]] = {  # closed forms: (variances, t, **keywords of the law)
+    "population": partial(_sizes_of_noise, "population"),
+    "linear": partial(_sizes_of_noise, "linear"),
+    "empirical": partial(_sizes_of_noise, "empirical"),
+    "planted": planted_sizes,
+    "random_energy": _random_energy_sizes,
+}
+
+
+def _size_grid(variances: jax.Array, t: jax.Array) -> jax.Array:
+    """Log sizes from one point to where every law but a pathological one is that of infinite data."""
+    enough = jnp.sum(jnp.log1p(variances / t)) + np.log(variances.size) + 10
+    return jnp.linspace(0, 1, SCAN, dtype=t.dtype) * enough
+
+
+def _surplus(law: Law, variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
+    """Relative gains less one half; positive where the variance is zero."""
+    positive = jnp.where(variances > 0, variances, 1)
+    return jnp.where(variances > 0, law(variances, log_n, t) * ((positive + t) / positive), 1) - 0.5
+
+
+def _scanned_sizes(law: Law, variances: jax.Array, t: jax.Array) -> jax.Array:
+    sizes = last_rise(lambda at, log_n: _surplus(law, at[0], log_n, at[1]), (variances, t), _size_grid(variances, t))
+    return jnp.where(variances > 0, sizes, jnp.inf)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _sizes(law: str | Law, parameters: Parameters, variances: jax.Array, t: jax.Array) -> jax.Array:
+    if isinstance(law, str) and law in _SIZES:
+        one = partial(_SIZES[law], variances, **dict(parameters))
+    else:
+        one = partial(_scanned_sizes, function_of(law, parameters), variances)
+    return jnp.vectorize(one, signature="()->(d)")(t)
+
+
+def _check_law(law: str | Law) -> None:
+    names = (*LAWS, *(name for name in _SIZES if name not in LAWS))
+    if not callable(law) and law not in names:
+        raise ValueError(f"law must be one of {', '.join(names)}, got {law!r}")
+
+
+def freeze_out_sizes(variances: ArrayLike, t: ArrayLike, law: str | Law = "empirical", **parameters: Any) -> jax.Array:
     r"""Return the **logarithm** of every direction's freeze-out size, eq. (2).
 
     Args:
       variances: ``(d,)`` variances along the directions, ``>= 0``.
       t: noise variance ``> 0``, of any shape ``s``.
-      law: a name in :data:`LAWS`.
+      law: a name in :data:`LAWS`, ``"random_energy"``, or any function of their signature.
+      **parameters: keywords of the law, Python values (static under ``jit``): ``probe=0.0`` with ``"planted"``,
+        ``normalized=False`` with ``"random_energy"``.
 
     Returns:
-      :math:`\log N_i^*` in nats, shape ``s + (d,)``, not clipped (a linear size may be below one point, a negative
-      logarithm); -inf under ``"population"`` (never frozen); +inf where the variance is zero.
+      :math:`\log N_i^*` in nats, shape ``s + (d,)``, not clipped where there is a closed form (a linear size may be
+      below one point, a negative logarithm); -inf under ``"population"`` (never frozen); +inf where the variance is
+      zero.  From a scan: -inf where the direction is free at one point already.
 
     Raises:
-      ValueError: for variances that are negative or not finite, ``t`` not positive and finite, an unknown law.
+      ValueError: for variances that are negative or not finite, ``t`` not positive and finite, an unknown law, or a
+        keyword out of its range.
+      TypeError: for a keyword that the law does not take.
 
     Example:
       One direction, linear score, :math:`\sigma^2=t=1`: :math:`\kappa_i=3` and :math:`N^*=\tfrac32\cdot\tfrac14`.
@@ -197,11 +145,12 @@ def freeze_out_sizes(variances: ArrayLike, t: ArrayLike, law: str = "empirical")
       >>> float(jnp.exp(freeze_out_sizes([1.0], t=1.0, law="linear"))[0])
       0.375
     """
+    _check_law(law)
     dtype = working_dtype(variances, t)
-    return _jitted_sizes(_named(law), as_variances(variances, dtype), as_positive("t", t, dtype))
+    return _sizes(law, check_parameters(parameters), as_variances(variances, dtype), as_positive("t", t, dtype))
 
 
-def _times_at_one_size(law: str, variances: jax.Array, log_n: jax.Array) -> jax.Array:
+def _times_of_noise(law: str, variances: jax.Array, log_n: jax.Array) -> jax.Array:
     r"""Largest roots of kappa(t) - 2t = variance, all directions at once.
 
     Direction i is frozen at t iff its variance is below ``width(t) = kappa(N, t) - 2t``, a function that all
@@ -245,41 +194,80 @@ def _times_at_one_size(law: str, variances: jax.Array, log_n: jax.Array) -> jax.
     return jnp.where(variances > 0, times, jnp.inf)
 
 
-def _times(law: str, variances: jax.Array, log_n: jax.Array) -> jax.Array:
-    return jnp.vectorize(lambda log_n: _times_at_one_size(law, variances, log_n), signature="()->(d)")(log_n)
+def _planted_times(variances: jax.Array, log_n: jax.Array, probe: float = 1.0) -> jax.Array:
+    if probe > 1:
+        raise ValueError(f"probe must be at most 1 for freeze-out times, got {probe}")
+    return planted_times(variances, log_n, float(probe))
 
 
-_jitted_times = jax.jit(_times, static_argnums=0)
+def _random_energy_times(variances: jax.Array, log_n: jax.Array, normalized: bool = True) -> jax.Array:
+    return random_energy.times(variances, log_n, normalized)
+
+
+_TIMES: dict[str, Callable[..., jax.Array]] = {  # closed forms: (variances, log_n, **keywords of the law)
+    "population": partial(_times_of_noise, "population"),
+    "linear": partial(_times_of_noise, "linear"),
+    "empirical": partial(_times_of_noise, "empirical"),
+    "planted": _planted_times,
+    "random_energy": _random_energy_times,
+}
+
+
+def _scanned_times(law: Law, variances: jax.Array, log_n: jax.Array) -> jax.Array:
+    largest = jnp.max(variances)
+    smallest = jnp.min(jnp.where(variances > 0, variances, jnp.where(largest > 0, largest, 1)))
+    several = log_n > 0
+    nats = jnp.where(several, log_n, 1)
+    # Far above every condensation time, which is at most sum v/(2 log N); an onset is at twice that.
+    highest = jnp.where(largest > 0, jnp.sum(variances), 1) * (1 + 2 / nats)
+    grid = jnp.linspace(jnp.log(1e-3 * smallest), jnp.log(highest), SCAN, dtype=log_n.dtype)
+    times = last_rise(lambda at, u: _surplus(law, at[0], at[1], jnp.exp(u)), (variances, nats), grid)
+    found = jnp.isfinite(times)  # an infinite one has no derivative
+    times = jnp.where(found, jnp.exp(jnp.where(found, times, 0)), jnp.where(times > 0, jnp.inf, 0))
+    return jnp.where((variances > 0) & several, times, jnp.inf)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _times(law: str | Law, parameters: Parameters, variances: jax.Array, log_n: jax.Array) -> jax.Array:
+    if isinstance(law, str) and law in _TIMES:
+        one = partial(_TIMES[law], variances, **dict(parameters))
+    else:
+        one = partial(_scanned_times, function_of(law, parameters), variances)
+    return jnp.vectorize(one, signature="()->(d)")(log_n)
 
 
 def freeze_out_times(
     variances: ArrayLike,
     n: ArrayLike | None = None,
-    law: str = "empirical",
+    law: str | Law = "empirical",
     *,
     log_n: ArrayLike | None = None,
+    **parameters: Any,
 ) -> jax.Array:
     r"""Return every direction's freeze-out time, the largest noise variance with half the relative gain.
 
     Args:
       variances: ``(d,)`` variances along the directions, ``>= 0``.
       n: dataset size ``>= 1``, of any shape ``s``.
-      law: a name in :data:`LAWS`.
+      law: a name in :data:`LAWS`, ``"random_energy"``, or any function of their signature.
       log_n: logarithm of the dataset size in nats, instead of ``n``.
+      **parameters: keywords of the law as in :func:`freeze_out_sizes`; a ``probe`` up to 1.
 
     Returns:
       Noise variances, shape ``s + (d,)``: 0 where the direction is never frozen (or only below a thousandth of the
-      smallest variance); +inf where the variance is zero, and for the empirical law at ``n = 1``.
+      smallest variance); +inf where the variance is zero, and at ``n = 1`` but for the population and linear laws.
 
     Raises:
-      ValueError: for variances that are negative or not finite, ``n < 1``, an unknown law.
-      TypeError: unless one of ``n`` and ``log_n`` is given.
+      ValueError: for variances that are negative or not finite, ``n < 1``, an unknown law, or a keyword out of its
+        range.
+      TypeError: unless one of ``n`` and ``log_n`` is given; for a keyword that the law does not take.
     """
+    _check_law(law)
     dtype = working_dtype(variances)
-    return _jitted_times(_named(law), as_variances(variances, dtype), as_log_size(n, log_n, dtype))
+    return _times(law, check_parameters(parameters), as_variances(variances, dtype), as_log_size(n, log_n, dtype))
 
 
-def _dataset_size(law: str, variances: jax.Array, t: jax.Array, dimension: jax.Array) -> jax.Array:
+def _size_of_noise(law: str, variances: jax.Array, t: jax.Array, dimension: jax.Array) -> jax.Array:
     def one(t: jax.Array, dimension: jax.Array) -> jax.Array:
         reachable = jnp.sum(variances / (variances + t))
         possible = (dimension > 0) & (dimension < reachable)
@@ -299,32 +287,62 @@ def _dataset_size(law: str, variances: jax.Array, t: jax.Array, dimension: jax.A
     return jnp.vectorize(one)(t, dimension)
 
 
-_jitted_dataset_size = jax.jit(_dataset_size, static_argnums=0)
+def _scanned_size(law: Law, variances: jax.Array, t: jax.Array, dimension: jax.Array) -> jax.Array:
+    def one(t: jax.Array, dimension: jax.Array) -> jax.Array:
+        def surplus(at: tuple[jax.Array, ...], log_n: jax.Array) -> jax.Array:
+            variances, t, dimension = at
+            return jnp.sum(law(variances, log_n, t))[None] - dimension
+
+        size = last_rise(surplus, (variances, t, dimension), _size_grid(variances, t))[0]
+        size = jnp.where(dimension > 0, size, -jnp.inf)
+        reachable = jnp.sum(variances / (variances + t))
+        return jnp.where(jnp.isnan(dimension), jnp.nan, jnp.where(dimension < reachable, size, jnp.inf))
+
+    return jnp.vectorize(one)(t, dimension)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _dataset_size(
+    law: str | Law, parameters: Parameters, variances: jax.Array, t: jax.Array, dimension: jax.Array
+) -> jax.Array:
+    if isinstance(law, str) and law in NOISES:
+        return _size_of_noise(law, variances, t, dimension, **dict(parameters))
+    return _scanned_size(function_of(law, parameters), variances, t, dimension)
 
 
 def dataset_size_for(
-    variances: ArrayLike, t: ArrayLike, *, soft_dimension: ArrayLike, law: str = "empirical"
+    variances: ArrayLike,
+    t: ArrayLike,
+    *,
+    soft_dimension: ArrayLike,
+    law: str | Law = "empirical",
+    **parameters: Any,
 ) -> jax.Array:
     r"""Return the **logarithm** of the dataset size that reaches a soft dimension: the inverse question.
 
-    The effective noise with :math:`\sum_i\sigma_i^2/(\sigma_i^2+\kappa)=\hat m` goes into eq. (2).
+    For the laws of effective noise, the noise with :math:`\sum_i\sigma_i^2/(\sigma_i^2+\kappa)=\hat m` goes into eq.
+    (2); for others the largest size at which :math:`\sum_ig_i` rises through :math:`\hat m` is found by a scan.
 
     Args:
       variances: ``(d,)`` variances along the directions, ``>= 0``.
       t: noise variance ``> 0``.
       soft_dimension: target :math:`\hat m`, a count of directions; broadcast with ``t`` to a shape ``s``.
-      law: a name in :data:`LAWS`.
+      law: a name in :data:`LAWS`, or any function of their signature.
+      **parameters: keywords of the law as in :func:`freeze_out_sizes`.
 
     Returns:
       :math:`\log N` in nats, shape ``s``; +inf where infinite data do not reach the target, -inf where it is not
       positive (and, below the reach of infinite data, under ``"population"``).
 
     Raises:
-      ValueError: for variances that are negative or not finite, ``t`` not positive and finite, an unknown law.
+      ValueError: for variances that are negative or not finite, ``t`` not positive and finite, a law that is unknown
+        or has no gains, or a keyword out of its range.
+      TypeError: for a keyword that the law does not take.
     """
     dtype = working_dtype(variances, t, soft_dimension)
-    return _jitted_dataset_size(
-        _named(law),
+    return _dataset_size(
+        law,
+        check_parameters(parameters),
         as_variances(variances, dtype),
         as_positive("t", t, dtype),
         jnp.asarray(soft_dimension, dtype),

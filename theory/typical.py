@@ -80,10 +80,13 @@ def _log_ratio(quantile: float, m: jax.Array) -> jax.Array:
 def typical_law(variances: jax.Array, log_n: jax.Array, t: jax.Array, quantile: float = 0.5) -> jax.Array:
     """Median (or another quantile) of the gains of the empirical score at held-out points, to leading order."""
     noise = empirical_noise(variances, log_n, t)
-    return variances / (variances + noise) * jnp.exp(_log_ratio(quantile, t / noise))
+    several = jnp.isfinite(noise)  # one point has no spread
+    m = jnp.where(several, t / jnp.where(several, noise, t), 1)
+    return jnp.where(several, variances / (variances + noise) * jnp.exp(_log_ratio(quantile, m)), 0)
 
 
-def _check_quantile(quantile: float) -> None:
+def check_quantile(quantile: float) -> None:
+    """Refuse what is no quantile."""
     if not 0 < quantile < 1:
         raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
 
@@ -127,7 +130,7 @@ def gain_quantile(
     """
     if t is None:
         raise TypeError("give the noise variance t")
-    _check_quantile(quantile)
+    check_quantile(quantile)
     dtype = working_dtype(variances, t)
     return _gain_quantile(
         quantile, as_variances(variances, dtype), as_log_size(n, log_n, dtype), as_positive("t", t, dtype)
@@ -150,7 +153,7 @@ def finite_size_gain_quantile(
       Quantiles and the numerical error of their evaluation, both ``s + (d,)``; the error of the shape itself, see the
       scope of the module, is not in it.
     """
-    _check_quantile(quantile)
+    check_quantile(quantile)
     mean, error = mean_finite_size_gain(variances, n, t, log_n=log_n)
     shared, shared_error = mean_finite_size_participation(variances, n, t, log_n=log_n)
     tiny = jnp.finfo(shared.dtype).tiny

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-import theory
 from geomem_jax.config import PredictOptions
 from geomem_jax.data import from_points
 from geomem_jax.laws import data_log_size, law_size
 from geomem_jax.predict import predict
 
 
-@pytest.mark.parametrize("law", list(theory.LAWS))
+@pytest.mark.parametrize("law", ["population", "linear", "empirical", "planted"])
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_two_directions_are_inverse(law: str, centred: bool) -> None:
     n = np.array([2.0, 3.0, 100.0, 1e12])

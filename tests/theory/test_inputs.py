@@ -94,6 +94,17 @@ OF_LAW: dict[str, Callable[[Any], jax.Array]] = {
 }
 
 
+# Names beyond the laws of effective noise.
+GAINS = ", finite_size, typical, planted"
+OTHER_LAWS = {
+    "gain": GAINS,
+    "soft_dimension": GAINS,
+    "dataset_size_for": GAINS,
+    "freeze_out_sizes": f"{GAINS}, random_energy",
+    "freeze_out_times": f"{GAINS}, random_energy",
+}
+
+
 # Of other arguments: tested in test_information_from_mmse.py and test_sample_spectrum.py.
 ELSEWHERE = {"condensation_time_from_mmse", "information_from_mmse", "spectrum_from_samples"}
 
@@ -179,7 +190,8 @@ def test_points_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", OF_LAW)
 def test_laws_are_refused(name: str) -> None:
     for bad in ("empirica", "", None):
-        expected = f"law must be one of population, linear, empirical, got {bad!r}"
+        names = "population, linear, empirical" + OTHER_LAWS.get(name, "")
+        expected = f"law must be one of {names}, got {bad!r}"
         assert message(ValueError, lambda bad=bad: OF_LAW[name](bad)) == expected  # type: ignore[misc]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import theory
-from theory import condensation, freeze_out, information, planted, pointwise, population
+from theory import condensation, freeze_out, information, laws, planted, pointwise, population
 from theory.effective_noise import _jitted_noise_of
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -159,10 +159,10 @@ COMPILED = [
     pointwise._log_annealed_participation,
     planted._responses,
     _jitted_noise_of,
-    freeze_out._jitted_gain,
-    freeze_out._jitted_sizes,
-    freeze_out._jitted_times,
-    freeze_out._jitted_dataset_size,
+    laws._gain,
+    freeze_out._sizes,
+    freeze_out._times,
+    freeze_out._dataset_size,
 ]
 
 

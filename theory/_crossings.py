@@ -1,0 +1,71 @@
+"""Where a function last rises through zero, found by a scan: for laws whose freeze-out has no closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_Bracket = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+_MAX_STEPS = 60  # bisection alone closes a bracket of float64
+
+
+def last_rise(f: Callable[[Any, jax.Array], jax.Array], parameters: Any, grid: jax.Array) -> jax.Array:
+    r"""Find the largest ``x`` at which each element of ``f`` rises through zero.
+
+    A scan of ``grid`` brackets the last rise of every element (two rises between the same grid points are not seen);
+    bisection and secants close the bracket.  The derivative with respect to ``parameters`` is that of the root,
+    :math:`-\partial_\theta f/\partial_xf`.  Memory of the grid times ``d``; the time of as many evaluations as the grid
+    has points, and of some ten per element.
+
+    Args:
+      f: ``(parameters, x)`` to ``(d,)``, for a scalar ``x``.
+      parameters: a pytree of arrays; nothing else that ``f`` depends on is differentiated.
+      grid: ``(k,)``, ascending.
+
+    Returns:
+      ``(d,)``: -inf where the element is nowhere below zero on the grid, +inf where it is at the upper end.
+    """
+    fixed, grid = lax.stop_gradient(parameters), lax.stop_gradient(grid)
+    below = lax.map(lambda x: f(fixed, x), grid) < 0
+    last = grid.size - 1 - jnp.argmax(below[::-1], axis=0)
+    rises = jnp.any(below, axis=0) & ~below[-1]
+
+    def close(i: jax.Array) -> jax.Array:
+        left = jnp.minimum(last[i], grid.size - 2)
+        x = _close(lambda x: f(fixed, x)[i], grid[left], grid[left + 1])
+        slope = jax.jvp(lambda x: f(fixed, x)[i], (x,), (jnp.ones_like(x),))[1]
+        value = f(parameters, x)[i]
+        # Zero, with the derivative of the root.
+        return x - (value - lax.stop_gradient(value)) / jnp.where(slope > 0, slope, 1)
+
+    found = lax.map(close, jnp.arange(last.size))
+    return jnp.where(rises, found, jnp.where(below[-1], jnp.inf, -jnp.inf))
+
+
+def _close(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array) -> jax.Array:
+    """Root of a scalar function that is negative at ``low`` and not at ``high``."""
+    tolerance = 4 * jnp.finfo(low.dtype).eps
+
+    def unfinished(state: tuple[_Bracket, jax.Array]) -> jax.Array:
+        (low, high, _, f_high, _), count = state
+        wide = high - low > tolerance * jnp.maximum(jnp.abs(low), jnp.abs(high))
+        return wide & (f_high != 0) & (count < _MAX_STEPS)
+
+    def step(state: tuple[_Bracket, jax.Array]) -> tuple[_Bracket, jax.Array]:
+        (low, high, f_low, f_high, side), count = state
+        secant = high - f_high * (high - low) / (f_high - f_low)
+        # Every third step halves the bracket, whatever the secants do.
+        x = jnp.where((count % 3 == 2) | ~((secant > low) & (secant < high)), low + (high - low) / 2, secant)
+        value = f(x)
+        risen = value >= 0
+        # An end that stays twice counts half (Illinois), so that the other one moves as well.
+        new_low, new_high = jnp.where(risen, low, x), jnp.where(risen, x, high)
+        new_f_low = jnp.where(risen, jnp.where(side > 0, f_low / 2, f_low), value)
+        new_f_high = jnp.where(risen, value, jnp.where(side < 0, f_high / 2, f_high))
+        return (new_low, new_high, new_f_low, new_f_high, jnp.where(risen, 1, -1).astype(side.dtype)), count + 1
+
+    start = (low, high, f(low), f(high), jnp.zeros((), jnp.int32))
+    (low, high, f_low, f_high, _), _ = lax.while_loop(unfinished, step, (start, jnp.zeros((), jnp.int32)))
+    return jnp.where(-f_low < f_high, low, high)
