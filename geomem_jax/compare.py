@@ -6,6 +6,7 @@ and directions of equal variance are averaged inside a seed before any error bar
 
 from typing import NamedTuple
 
+import numpy as np
 import xarray as xr
 
 from geomem_jax.formatting import format_size
@@ -21,6 +22,7 @@ from geomem_jax.freeze_out import (
     size_errors,
 )
 from geomem_jax.gains import Deviations, DistinctVariances, deviations, distinct_variances, relative_gain
+from geomem_jax.laws import LAWS_OF
 from geomem_jax.statistics import Bootstrap, critical_t, critical_z, expanded_bootstrap
 from geomem_jax.verdict import POINT, RungVerdict, Verdict, verdict
 
@@ -38,6 +40,7 @@ __all__ = [
     "deviations",
     "distinct_variances",
     "expanded_bootstrap",
+    "format_predicted",
     "format_size",
     "freeze_out_sizes",
     "freeze_out_table",
@@ -47,6 +50,7 @@ __all__ = [
     "predicted_times",
     "relative_gain",
     "size_errors",
+    "table_laws",
     "verdict",
 ]
 
@@ -69,6 +73,20 @@ class TableRow(NamedTuple):
     measured: dict[str, tuple[float, float, float]]
     measured_median: dict[str, tuple[float, float, float]]
     grid: tuple[float, float]
+
+
+def format_predicted(row: TableRow, law: str) -> str:
+    """Write a predicted size; that of an exact average, known on the grid alone, is censored as a measured one."""
+    return format_size(row.predicted[law], row.grid if law == "finite_size" else None)
+
+
+def table_laws(row: TableRow) -> dict[str, list[str]]:
+    """The rungs of a table and the laws beside each; under the population law nothing freezes: no size to compare."""
+    return {
+        rung: [law for law in LAWS_OF[rung] if law in row.predicted]
+        for rung in row.measured
+        if np.isfinite(row.predicted.get(rung, np.nan))
+    }
 
 
 def freeze_out_table(dataset: xr.Dataset, t: float, *, bootstrap_seed: int = 0) -> list[TableRow]:

@@ -108,6 +108,27 @@ def law_relative_gain(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: n
     return (gain @ weights) / (np.asarray(theory.wiener_gain(variances, t), np.float64) @ weights)
 
 
+def stored_relative_gain(dataset: xr.Dataset, law: str) -> np.ndarray:
+    """Relative gain of a law at the grid of the result, ``(dataset_size, noise_variance, g)``."""
+    weights = distinct_variances(dataset).weights
+    gain = dataset["predicted_gain"].sel(law=law).transpose("dataset_size", "noise_variance", "direction")
+    reference = dataset["reference_gain"].values.astype(np.float64) @ weights
+    return (gain.values.astype(np.float64) @ weights) / reference
+
+
+def stored_dimension(dataset: xr.Dataset, law: str) -> np.ndarray:
+    """Soft dimension of a law at the grid of the result, ``(dataset_size, noise_variance)``."""
+    gain = dataset["predicted_gain"].sel(law=law).transpose("dataset_size", "noise_variance", "direction")
+    return gain.values.astype(np.float64).sum(axis=-1)
+
+
+def stored_noise(dataset: xr.Dataset, law: str) -> np.ndarray:
+    """Effective noise of a law from its soft dimension at the grid of the result, as measured ones are found."""
+    variances, dimension = dataset["variance"].values, stored_dimension(dataset, law)
+    noise = [noise_of_dimension(variances, float(value)) for value in dimension.ravel()]
+    return np.array(noise).reshape(dimension.shape)
+
+
 def law_noise(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
     """Effective noise of a law, of the shape of ``n`` and ``t``."""
     return np.asarray(theory.effective_noise(dataset["variance"].values, _law_size(dataset, law, n), t, law))

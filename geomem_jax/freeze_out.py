@@ -194,11 +194,30 @@ def _per_variance(dataset: xr.Dataset, per_direction: object) -> np.ndarray:
     return np.asarray(per_direction, np.float64)[np.argmax(distinct_variances(dataset).weights > 0, axis=0)]
 
 
+def _stored_crossings(dataset: xr.Dataset, law: str, along: str, at: dict[str, float]) -> np.ndarray:
+    """Log crossings of the predictions stored in a result, interpolated and censored as measured gains are."""
+    groups = distinct_variances(dataset)
+    gain, reference = (
+        dataset[name].sel(**where).transpose(..., "direction").values.astype(np.float64) @ groups.weights
+        for name, where in (
+            ("predicted_gain", {"law": law, **at}),
+            ("reference_gain", {key: value for key, value in at.items() if key == "noise_variance"}),
+        )
+    )
+    ascending = np.argsort(dataset[along].values)
+    rho = np.broadcast_to(gain / reference, gain.shape)[ascending]
+    return largest_crossing(np.log(dataset[along].values[ascending].astype(float)), rho.T)
+
+
 def predicted_sizes(dataset: xr.Dataset, t: float, law: str) -> np.ndarray:
     """Predicted log freeze-out size of every distinct variance, ``(g,)``, at noise variance ``t``.
 
-    Where the data were centred the linear law holds with ``N - 1`` for ``N``, so that its size is one larger.
+    Where the data were centred the linear law holds with ``N - 1`` for ``N``, so that its size is one larger.  Exact
+    averages are stored at the sizes of the grid alone: their sizes are interpolated and censored as measured ones.
     """
+    if law == "finite_size":
+        noise = dataset["noise_variance"].values[grid_position(dataset, "noise_variance", t)]
+        return _stored_crossings(dataset, law, "dataset_size", {"noise_variance": noise})
     log_sizes = _per_variance(dataset, theory.freeze_out_sizes(dataset["variance"].values, t, law))
     return data_log_size(law, log_sizes, centred=bool(dataset.attrs["centred"]))
 
@@ -206,8 +225,10 @@ def predicted_sizes(dataset: xr.Dataset, t: float, law: str) -> np.ndarray:
 def predicted_times(dataset: xr.Dataset, n: int, law: str) -> np.ndarray:
     """Predicted log freeze-out time of every distinct variance, ``(g,)``, at size ``n``.
 
-    ``-inf`` if never frozen; the linear law with ``N - 1`` as in :func:`predicted_sizes`.
+    ``-inf`` if never frozen; the linear law with ``N - 1``, exact averages interpolated, as in :func:`predicted_sizes`.
     """
+    if law == "finite_size":
+        return _stored_crossings(dataset, law, "noise_variance", {"dataset_size": n})
     size = law_size(law, n, centred=bool(dataset.attrs["centred"]))
     if size < 1:  # one centred point has no variance: frozen at every noise
         return np.full(len(distinct_variances(dataset).variance), np.inf)
@@ -240,6 +261,11 @@ def best_resolved(dataset: xr.Dataset, names: Sequence[str]) -> float:
     return float(dataset["noise_variance"].values[last_best])
 
 
+def comparison_noise(dataset: xr.Dataset) -> float:
+    """The noise variance at which freeze-out sizes are compared: the best resolved by the asymptotic laws."""
+    return best_resolved(dataset, [law for law in laws(dataset) if not theory.SCOPES[law].exact])
+
+
 def kendall_tau(measured: FreezeOut, predicted: np.ndarray) -> Bootstrap:
     """Kendall's tau of measured against predicted freeze-out, with its interval over seeds.
 
@@ -259,10 +285,12 @@ def kendall_tau(measured: FreezeOut, predicted: np.ndarray) -> Bootstrap:
     return Bootstrap(estimate, *percentile_interval(defined, expanded_percentile(measured.num_seeds)), replicates)
 
 
-def size_errors(dataset: xr.Dataset, rung: str, point: str, t: float, *, bootstrap_seed: int = 0) -> SizeErrors:
-    """Measured freeze-out sizes of a rung against the law of the same name; errors as :func:`freeze_out_sizes`."""
+def size_errors(
+    dataset: xr.Dataset, rung: str, point: str, t: float, law: str, *, bootstrap_seed: int = 0
+) -> SizeErrors:
+    """Measured freeze-out sizes of a rung against a law; errors as :func:`freeze_out_sizes`."""
     measured = freeze_out_sizes(dataset, rung, point, t, bootstrap_seed=bootstrap_seed)
-    predicted = predicted_sizes(dataset, t, rung)
+    predicted = predicted_sizes(dataset, t, law)
     ends = np.stack([measured.log_value, measured.log_lower, measured.log_upper])
     with np.errstate(invalid="ignore"):  # both infinite: no error to speak of
         error, lower, upper = ends - predicted

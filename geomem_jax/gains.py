@@ -121,6 +121,7 @@ class Deviations(NamedTuple):
       predicted: the law's gain.
       relative: ``measured / predicted - 1``; nan where the law predicts 0.
       sem: standard error of ``measured`` over seeds (``ddof = 1``); nan below two seeds.
+      law_error: numerical error of ``predicted``; 0 for a closed form.
       t_score: deviation over its error; nan below two seeds.
       degrees: degrees of freedom, complete seeds less one.
     """
@@ -132,6 +133,7 @@ class Deviations(NamedTuple):
     predicted: np.ndarray
     relative: np.ndarray
     sem: np.ndarray
+    law_error: np.ndarray
     t_score: np.ndarray
     degrees: np.ndarray
 
@@ -139,11 +141,11 @@ class Deviations(NamedTuple):
 def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviations:
     r"""Compare measured gains with the predictions stored beside them, in error bars over training sets.
 
-    .. math:: T = \frac{\bar g - g^{\rm law}}{\sqrt{s^2 / S + (\epsilon_{32}\, g^{\rm law})^2}}
+    .. math:: T = \frac{\bar g - g^{\rm law}}{\sqrt{s^2 / S + e^2 + (\epsilon_{32}\, g^{\rm law})^2}}
 
-    with the mean and the variance ``s^2`` over the ``S`` complete seeds of a dataset size.  The second term
-    is the rounding of the float32 numbers of a result; it matters only where all seeds agree to the last
-    digit.
+    with the mean and the variance ``s^2`` over the ``S`` complete seeds of a dataset size and the numerical error ``e``
+    of the law.  The last term is the rounding of the float32 numbers of a result; it matters only where all seeds agree
+    to the last digit.
 
     Args:
       dataset: a result.
@@ -160,8 +162,11 @@ def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviatio
     require(dataset, "law", law)
     groups = distinct_variances(dataset)
     gains = group_means(dataset, rung, point)
-    predicted = dataset["predicted_gain"].sel(law=law).transpose("dataset_size", "noise_variance", "direction")
-    predicted = predicted.values.astype(np.float64) @ groups.weights
+    predicted, law_error = (
+        dataset[name].sel(law=law).transpose("dataset_size", "noise_variance", "direction").values.astype(np.float64)
+        @ groups.weights
+        for name in ("predicted_gain", "predicted_gain_error")
+    )
     seeds = np.broadcast_to((dataset["complete"].values == 1).sum(axis=1)[:, None, None], predicted.shape)
     counts, freedom = np.where(seeds > 0, seeds, np.nan), np.where(seeds > 1, seeds - 1, np.nan)
     # Only what is incomplete is left out: a gain that is not finite must show.
@@ -170,7 +175,7 @@ def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviatio
     sem = np.sqrt(np.sum((gains - measured[:, :, None]) ** 2, axis=2, where=done) / freedom / counts)
     rounding = np.finfo(np.float32).eps * np.abs(predicted)
     divisor = np.where(predicted == 0, np.nan, predicted)
-    error = np.hypot(sem, rounding)
+    error = np.sqrt(sem**2 + law_error**2 + rounding**2)
     return Deviations(
         dataset["dataset_size"].values,
         dataset["noise_variance"].values,
@@ -179,6 +184,7 @@ def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviatio
         predicted,
         (measured - predicted) / divisor,
         sem,
+        law_error,
         (measured - predicted) / np.where(error == 0, np.nan, error),
         seeds - 1,
     )

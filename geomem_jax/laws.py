@@ -1,7 +1,23 @@
-"""Laws of :mod:`theory` applied to data whose mean was estimated: that costs the linear law one point."""
+"""Which laws of :mod:`theory` a run is held against, and at which size: an estimated mean costs the linear law one."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+LAWS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"population": ("population",), "linear": ("linear",), "empirical": ("empirical", "finite_size")}
+)
+"""The laws of every rung at held-out points, the leading order first."""
+
+LABELS: Mapping[str, str] = MappingProxyType({"finite_size": "exact-average"})
+"""How a law is called in words where its name alone says too little."""
+
+
+def label(law: str) -> str:
+    """Return what a law is called in words."""
+    return LABELS.get(law, law)
 
 
 def law_size(law: str, n: ArrayLike, *, centred: bool) -> np.ndarray:

@@ -58,12 +58,28 @@ def _new_folder(options: OverlayOptions, source: Source) -> Path:
     return folder
 
 
-def _start(options: OverlayOptions) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def _start(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
     source = data.from_options(options, options.seed)
     grid = _grid(options, source)
-    dataset = sweep.prepare(source, grid, _configuration(options))
     folder = _new_folder(options, source)
     try:
+        with _progress(console) as progress:
+            task = progress.add_task("predicting", total=len(grid.sizes))
+            dataset = sweep.prepare(
+                source, grid, _configuration(options), sweep.laws_of(source), lambda size: progress.advance(task)
+            )
         results.save(dataset, folder / RESULTS)
     except BaseException:
         folder.rmdir()  # still empty, for saving is atomic
@@ -99,15 +115,7 @@ def _measure(console: Console, folder: Path, dataset: xr.Dataset, source: Source
     """Measure what is missing, with progress; whatever happens, what was measured is on disk afterwards."""
     todo = sweep.remaining(dataset)
     total = sum(sweep.cell_cost(size) for _, size in todo)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with _progress(console) as progress:
         task = progress.add_task("measuring", total=total)
         saved = time.monotonic()
 
@@ -142,7 +150,9 @@ def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
       InputError: if the options cannot be carried out; nothing is left on disk then.
       KeyboardInterrupt: passed on, with what was measured so far on disk.
     """
-    folder, dataset, source, grid = _start(options) if options.resume is None else _resume(options, options.resume)
+    folder, dataset, source, grid = (
+        _start(options, console) if options.resume is None else _resume(options, options.resume)
+    )
     console.print(
         f"{source.name}: {len(source.variances)} directions, N = {min(grid.sizes)} to {max(grid.sizes)}, "
         f"t = {min(grid.noise_variances):g} to {max(grid.noise_variances):g}, {grid.seeds} training sets"

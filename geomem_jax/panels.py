@@ -1,8 +1,8 @@
 """The panels of figures, drawn on axes that :mod:`geomem_jax.plots` makes (the only importer of matplotlib).
 
-Lines are theory, points are measurement, bars are 95 % intervals over training sets.  A rung and the law of its name
-share a colour (Okabe and Ito), a line style and a marker, so that a panel also reads in grey; where colour means
-variance, light is large.  The numbers come from :mod:`geomem_jax.curves`.
+Lines are theory, points are measurement, bars are 95 % intervals over training sets.  A rung and its laws share a
+colour (Okabe and Ito), every law has a line style and every rung a marker, so that a panel also reads in grey; where
+colour means variance, light is large.  The numbers come from :mod:`geomem_jax.curves`.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,9 @@ import xarray as xr
 import theory
 from geomem_jax import curves, participation
 from geomem_jax.formatting import spaced
-from geomem_jax.freeze_out import FROZEN_BELOW, freeze_out_sizes, predicted_sizes
+from geomem_jax.freeze_out import FROZEN_BELOW, freeze_out_sizes, laws, predicted_sizes
 from geomem_jax.gains import distinct_variances
+from geomem_jax.laws import LAWS_OF, label
 
 Axes = Any  # a matplotlib.axes.Axes, by another name because only plots imports matplotlib
 
@@ -31,8 +32,10 @@ class Style(NamedTuple):
 STYLES = {
     "population": Style("#000000", ":", "^"),
     "linear": Style("#0072B2", "--", "o"),
-    "empirical": Style("#D55E00", "-", "s"),
+    "empirical": Style("#D55E00", "-.", "s"),
 }
+EXACT = "finite_size"  # the law that is exact for the empirical rung, known at the grid alone
+EXACT_LINE = "-"
 FINITE = ("linear", "empirical")  # rungs made from N points
 # Six variances told apart, from large to small: viridis without its lightest fifth.
 VARIANCE_COLORS = ("#7ad151", "#2cb17e", "#228b8d", "#32648e", "#453781", "#440154")
@@ -76,7 +79,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
     Args:
       axes: where to draw.
       dataset: a result.
-      rung: the score model, compared with the law of the same name.
+      rung: the score model, compared with its laws.
       along: ``"dataset_size"`` or ``"noise_variance"``.
       at: position on the grid of the other.
     """
@@ -91,10 +94,16 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
         line = curves.law_relative_gain(dataset, rung, sizes[at], _dense(noises))
     axes.axhline(1, color=STYLES["population"].color, linestyle=STYLES["population"].line, linewidth=1)
     axes.axhspan(-1, FROZEN_BELOW, color="0.94")
+    exact = _has_exact(dataset) and EXACT in LAWS_OF[rung]
+    if exact:
+        stored = curves.stored_relative_gain(dataset, EXACT)
+        stored = stored[:, at] if along == "dataset_size" else stored[at]
     shown, colors = _told_apart(dataset)
     top = min(1.12 * float(np.nanmax([1.0, *cells[0][:, shown].ravel()])), HIGHEST_RELATIVE_GAIN)
     for group, color in zip(shown, colors, strict=True):
-        axes.plot(_dense(x), line[:, group], color=color, linewidth=1.5)
+        axes.plot(_dense(x), line[:, group], color=color, linestyle=style.line, linewidth=1 if exact else 1.5)
+        if exact:
+            axes.plot(x, stored[:, group], color=color, linestyle=EXACT_LINE, linewidth=1.5)
         interval = curves.Interval(*(ends[:, group] for ends in cells))
         _bars(axes, x, interval, style._replace(color=color))
         beyond = interval.mean > top
@@ -105,7 +114,15 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
         at_right = (1.01, height)
         axes.annotate(text, at_right, xycoords=("axes fraction", "data"), fontsize=9, rotation=90, va="center")
     axes.set_xlabel(SIZE_LABEL if along == "dataset_size" else NOISE_LABEL)
-    axes.set_title(f"{rung} rung and law at {where}", color=style.color, loc="left")
+    axes.set_title(f"{rung} rung and {'laws' if exact else 'law'} at {where}", color=style.color, loc="left")
+    if exact:
+        for law, linestyle, width in ((EXACT, EXACT_LINE, 1.5), (rung, style.line, 1)):
+            axes.plot(BLANK, BLANK, color="0.3", linestyle=linestyle, linewidth=width, label=f"{label(law)} law")
+        axes.legend(loc="best", framealpha=0.85)
+
+
+def _has_exact(dataset: xr.Dataset) -> bool:
+    return EXACT in laws(dataset)
 
 
 def _told_apart(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
@@ -124,9 +141,12 @@ def variance_legend(axes: Axes, dataset: xr.Dataset) -> None:
     ]
     count = len(groups.variance)
     title = "variance σ²" + ("" if len(shown) == count else f"\n({len(shown)} of {count})")
+    laws_legend = axes.get_legend()  # which a second legend would replace
     axes.legend(
         handles=handles, title=title, title_fontsize=9, loc="center left", bbox_to_anchor=(1.05, 0.5), frameon=False
     )
+    if laws_legend is not None:
+        axes.add_artist(laws_legend)
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
@@ -164,13 +184,25 @@ def freeze_out_map(axes: Axes, dataset: xr.Dataset, rung: str, at: int) -> Any:
         vmax=1,
         rasterized=True,
     )
-    for law in FINITE:
-        style = STYLES[law]
+    lines = {law: (STYLES[law].color, STYLES[law].line) for law in FINITE}
+    if _has_exact(dataset):
+        lines[EXACT] = STYLES["empirical"].color, EXACT_LINE
+    best = [law for law in LAWS_OF[rung] if law in lines][-1]
+    for law, (color, line) in lines.items():
         predicted = np.exp(np.clip(predicted_sizes(dataset, t, law), *np.log(edges[[0, -1]])))
-        width = 2.5 if law == rung else 1.2
-        axes.plot(predicted, rows, color=style.color, linestyle=style.line, linewidth=width, label=f"{law} law")
+        width = 2.5 if law == best else 1.2
+        axes.plot(predicted, rows, color=color, linestyle=line, linewidth=width, label=label(law))
     _frontier(axes, dataset, rung, t, rows)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, borderaxespad=0.1, handletextpad=0.5)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        frameon=False,
+        borderaxespad=0.1,
+        handletextpad=0.4,
+        columnspacing=1,
+        handlelength=1.8,
+    )
     labelled = spaced(len(rows), MOST_LABELS)
     many = groups.multiplicity.max() > 1
     labels = [f"{groups.variance[row]:.3g}" + (f" × {groups.multiplicity[row]}" if many else "") for row in labelled]
@@ -191,7 +223,7 @@ def _frontier(axes: Axes, dataset: xr.Dataset, rung: str, t: float, rows: np.nda
         for ends in (sizes.log_value, sizes.log_lower, sizes.log_upper)
     )
     axes.hlines(shown, lower, upper, color=style.color, linewidth=2, zorder=2.5)
-    for chosen, marker, size, label in (
+    for chosen, marker, size, name in (
         (np.isfinite(value), style.marker, 6.5, "measured"),
         (value == -np.inf, "<", 8, None),
         (value == np.inf, ">", 8, None),
@@ -204,7 +236,7 @@ def _frontier(axes: Axes, dataset: xr.Dataset, rung: str, t: float, rows: np.nda
             linestyle="none",
             marker=marker,
             markersize=size,
-            label=label,
+            label=name,
             zorder=3,
             clip_on=False,
             in_layout=False,  # an unclipped line without points has no extent
@@ -216,6 +248,7 @@ def _laws_and_rungs(
     dataset: xr.Dataset,
     at: int,
     law: Callable[[xr.Dataset, str, np.ndarray, float], np.ndarray],
+    stored: Callable[[xr.Dataset, str], np.ndarray],
     measured: Callable[[str], curves.Interval],
 ) -> None:
     """One number per dataset size: every law as a line, every rung as points."""
@@ -226,6 +259,9 @@ def _laws_and_rungs(
         )
         _bars(axes, sizes, curves.Interval(*(ends[:, at] for ends in measured(rung))), style)
         axes.plot(BLANK, BLANK, color=style.color, linestyle=style.line, marker=style.marker, label=rung)
+    if _has_exact(dataset):
+        exact, color = stored(dataset, EXACT)[:, at], STYLES["empirical"].color
+        axes.plot(sizes, exact, color=color, linestyle=EXACT_LINE, linewidth=1.5, label=f"{label(EXACT)} law")
     axes.legend(loc="best", framealpha=0.85)
     axes.set(xscale="log", xlabel=SIZE_LABEL)
 
@@ -233,7 +269,9 @@ def _laws_and_rungs(
 def effective_noise(axes: Axes, dataset: xr.Dataset, at: int) -> None:
     """Effective noise of every law and rung at held-out points, at position ``at`` of the noise variances."""
     t = float(dataset["noise_variance"].values[at])
-    _laws_and_rungs(axes, dataset, at, curves.law_noise, lambda rung: curves.measured_noise(dataset, rung))
+    _laws_and_rungs(
+        axes, dataset, at, curves.law_noise, curves.stored_noise, lambda rung: curves.measured_noise(dataset, rung)
+    )
     points = np.concatenate([curves.measured_noise(dataset, rung).mean[:, at] for rung in FINITE])
     lines = np.concatenate(
         [curves.law_noise(dataset, law, _dense(dataset["dataset_size"].values), t) for law in FINITE]
@@ -246,7 +284,12 @@ def effective_noise(axes: Axes, dataset: xr.Dataset, at: int) -> None:
 def soft_dimension(axes: Axes, dataset: xr.Dataset, at: int) -> None:
     """Soft dimension of every law and rung at held-out points, at position ``at`` of the noise variances."""
     _laws_and_rungs(
-        axes, dataset, at, curves.law_dimension, lambda rung: curves.measured(dataset, "soft_dimension", rung)
+        axes,
+        dataset,
+        at,
+        curves.law_dimension,
+        curves.stored_dimension,
+        lambda rung: curves.measured(dataset, "soft_dimension", rung),
     )
     axes.set(ylim=(0, None), ylabel="soft dimension Σ g (directions)")
     axes.set_title(f"how many directions are free at t = {dataset['noise_variance'].values[at]:.3g}", loc="left")

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import theory
 from geomem_jax import curves, panels
 from geomem_jax.atomic import replacing
-from geomem_jax.freeze_out import best_resolved, laws
+from geomem_jax.freeze_out import comparison_noise
 
 FONT: dict[Any, Any] = {
     "font.size": 10,
@@ -30,12 +30,8 @@ FONT: dict[Any, Any] = {
 WIDTH = 12  # inches
 
 
-def comparison_noise(dataset: xr.Dataset) -> float:
-    """Noise variance of figures along N: the one at which the verdict compares freeze-out sizes."""
-    return best_resolved(dataset, [law for law in laws(dataset) if not theory.SCOPES[law].exact])
-
-
 def _at_noise(dataset: xr.Dataset) -> int:
+    """Position of the noise variance of figures along N: the one at which the verdict compares freeze-out sizes."""
     return int(np.argmin(np.abs(dataset["noise_variance"].values - comparison_noise(dataset))))
 
 

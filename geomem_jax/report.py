@@ -11,7 +11,8 @@ import xarray as xr
 
 from geomem_jax import compare, participation, plots
 from geomem_jax.atomic import replacing
-from geomem_jax.formatting import format_interval, format_size, spaced
+from geomem_jax.formatting import format_interval, spaced
+from geomem_jax.laws import label
 from geomem_jax.statistics import MIN_SEEDS
 
 STYLE = """
@@ -99,16 +100,17 @@ def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], k
 def _freeze_out(dataset: xr.Dataset, t: float) -> str:
     rows = compare.freeze_out_table(dataset, t)
     chosen = spaced(len(rows))
-    rungs = [rung for rung in rows[0].measured if np.isfinite(rows[0].predicted.get(rung, np.nan))]
+    rungs = compare.table_laws(rows[0])
     header = ["variance σ²", "directions"]
-    for rung in rungs:
-        header += [f"{rung}: law", "measured", "by median"]
+    for rung, laws in rungs.items():
+        header += [*(f"{label(law)} law" for law in laws), f"{rung}, measured", "by median"]
     cells = []
     for row in (rows[index] for index in chosen):
         line = [f"{row.variance:.4g}", str(row.multiplicity)]
-        for rung in rungs:
+        for rung, laws in rungs.items():
             measured = (row.measured[rung], row.measured_median[rung])
-            line += [format_size(row.predicted[rung]), *(format_interval(size, row.grid) for size in measured)]
+            line += [compare.format_predicted(row, law) for law in laws]
+            line += [format_interval(size, row.grid) for size in measured]
         cells.append(line)
     caption = f"Freeze-out sizes N* at noise variance t = {t:.3g}, held-out points, with 95 % intervals."
     if len(chosen) < len(rows):
@@ -150,7 +152,8 @@ def _figure(figure: plots.Figure, alternative: str, caption: str) -> str:
 def _figures(dataset: xr.Dataset) -> str:
     return (
         "<h2>Figures</h2><p>Lines are theory with nothing fitted, points are measurements, bars are 95 % intervals "
-        "over training sets. A rung and the law of its name share a colour.</p>"
+        "over training sets. A rung and its laws share a colour. For the empirical score of Gaussian data there are "
+        "two: the empirical law, leading order as the number of directions grows, and the exact average.</p>"
         + _figure(
             plots.gains(dataset),
             "Relative gain of the linear and the empirical rung against dataset size and against noise variance.",

@@ -12,6 +12,7 @@ variable                  dimensions                                            
                                                                                           squares; nan without weights
 ``soft_dimension``        the same                                                        mean over points of sum g
 ``predicted_gain``        law, dataset_size, noise_variance, direction                    each law at the same numbers
+``predicted_gain_error``  the same                                                        its numerical error (or 0)
 ``reference_gain``        noise_variance, direction                                       gain of infinite data
 ``complete``              dataset_size, seed                                              1 where measured, else 0
 ========================  ==============================================================  ===========================
@@ -42,9 +43,11 @@ DIMENSIONS = {
     "participation": PER_POINT_CLASS,
     "soft_dimension": PER_POINT_CLASS,
     "predicted_gain": ("law", "dataset_size", "noise_variance", "direction"),
+    "predicted_gain_error": ("law", "dataset_size", "noise_variance", "direction"),
     "reference_gain": ("noise_variance", "direction"),
     "complete": ("dataset_size", "seed"),
 }
+STARTS: dict[str, tuple[float, type]] = {"complete": (0, np.int8), "predicted_gain_error": (0, np.float32)}
 
 
 def empty(
@@ -57,7 +60,7 @@ def empty(
     variances: np.ndarray,
     attributes: Mapping[str, object],
 ) -> xr.Dataset:
-    """Build a result in which nothing is measured yet (nan, ``complete`` all 0)."""
+    """Build a result in which nothing is predicted or measured yet (nan, ``complete`` and errors of laws all 0)."""
     coordinates: dict[str, Sequence[object] | np.ndarray] = {
         "rung": list(rungs),
         "point": list(POINT_CLASSES),
@@ -67,13 +70,11 @@ def empty(
         "direction": np.arange(len(variances)),
         "law": list(laws),
     }
-    variables = {}
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for name, dimensions in DIMENSIONS.items():
         shape = tuple(len(coordinates[dimension]) for dimension in dimensions)
-        variables[name] = (
-            dimensions,
-            np.zeros(shape, np.int8) if name == "complete" else np.full(shape, np.nan, np.float32),
-        )
+        start, dtype = STARTS.get(name, (np.nan, np.float32))
+        variables[name] = (dimensions, np.full(shape, start, dtype))
     dataset = xr.Dataset(variables, coordinates, attrs=dict(attributes))
     return dataset.assign_coords(variance=("direction", np.asarray(variances, np.float64)))
 

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,8 @@ from geomem_jax.errors import InputError
 from geomem_jax.laws import law_size
 
 RUNGS = ("population", "linear", "empirical")
-LAWS = ("population", "linear", "empirical")
+LAWS = ("population", "linear", "empirical")  # in closed form
+MOST_VARIANCES = 16  # distinct ones of which exact averages are evaluated; their time grows with the number
 
 
 class Grid(NamedTuple):
@@ -124,13 +125,27 @@ def fingerprint(source: Source) -> str:
     return hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()[:16]
 
 
-def prepare(source: Source, grid: Grid, configuration: dict[str, object]) -> xr.Dataset:
+def laws_of(source: Source) -> tuple[str, ...]:
+    """Laws worth predicting: the exact average only of Gaussian data with few distinct variances."""
+    exact = source.gaussian and np.unique(source.variances).size <= MOST_VARIANCES
+    return (*LAWS, "finite_size") if exact else LAWS
+
+
+def prepare(
+    source: Source,
+    grid: Grid,
+    configuration: dict[str, object],
+    laws: Sequence[str] = LAWS,
+    after_size: Callable[[int], None] = lambda size: None,
+) -> xr.Dataset:
     """Build the result in which nothing is measured yet, with the predictions beside.
 
     Args:
       source: the data.
       grid: what to measure.
       configuration: plain options from which the run can be repeated; stored as JSON.
+      laws: predicted laws, names of :data:`theory.LAWS`.
+      after_size: called with every dataset size when all laws are predicted at it, to show progress.
     """
     attributes = {
         "name": source.name,
@@ -152,17 +167,24 @@ def prepare(source: Source, grid: Grid, configuration: dict[str, object]) -> xr.
     }
     dataset = results.empty(
         rungs=RUNGS,
-        laws=LAWS,
+        laws=laws,
         dataset_sizes=grid.sizes,
         noise_variances=grid.noise_variances,
         seeds=range(grid.seeds),
         variances=source.variances,
         attributes=attributes,
     )
-    sizes, t = np.asarray(grid.sizes)[:, None], np.asarray(grid.noise_variances)
-    for law in LAWS:
-        n = law_size(law, sizes, centred=source.centred)
-        dataset["predicted_gain"].loc[{"law": law}] = np.asarray(theory.gain(source.variances, n, t, law))
+    t = np.asarray(grid.noise_variances)
+    for size in grid.sizes:
+        for law in laws:
+            n, at = law_size(law, size, centred=source.centred), {"law": law, "dataset_size": size}
+            if law == "finite_size":
+                average = theory.mean_finite_size_gain(source.variances, n, t)
+                dataset["predicted_gain"].loc[at] = np.asarray(average.mean)
+                dataset["predicted_gain_error"].loc[at] = np.asarray(average.error)
+            else:
+                dataset["predicted_gain"].loc[at] = np.asarray(theory.gain(source.variances, n, t, law))
+        after_size(size)
     dataset["reference_gain"][:] = np.asarray(theory.wiener_gain(source.variances, t))
     return dataset
 

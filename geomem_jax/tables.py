@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geomem_jax.formatting import format_interval, format_size, spaced
+from geomem_jax.laws import label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -58,15 +59,16 @@ def print_comparison(dataset: "xr.Dataset") -> None:
     )
     table.add_column("variance", justify="right")
     table.add_column("directions", justify="right")
-    # Under the population law nothing freezes: no size to compare.
-    rungs = [rung for rung in rows[0].measured if np.isfinite(rows[0].predicted[rung])]
-    for rung in rungs:
-        table.add_column(f"{rung}: law", justify="right")
-        table.add_column("measured", justify="right")
+    rungs = compare.table_laws(rows[0])
+    for rung, laws in rungs.items():
+        for law in laws:
+            table.add_column(f"{label(law)}\nlaw", justify="right")
+        table.add_column(f"{rung},\nmeasured", justify="right")
     for row in (rows[index] for index in chosen):
         cells = []
-        for rung in rungs:
-            cells += [format_size(row.predicted[rung]), format_interval(row.measured[rung], row.grid)]
+        for rung, laws in rungs.items():
+            cells += [compare.format_predicted(row, law) for law in laws]
+            cells.append(format_interval(row.measured[rung], row.grid))
         table.add_row(f"{row.variance:.4g}", str(row.multiplicity), *cells)
     console.print(table)
     console.print(found.sentence)

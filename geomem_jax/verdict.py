@@ -1,13 +1,14 @@
 r"""Do theory and measurement agree, and how large a deviation could this run have seen?
 
-Each rung is held against the law of its own name at held-out points, in every cell (dataset size, noise
-variance, distinct variance) with at least two seeds.
+Each rung is held against its laws (:data:`geomem_jax.laws.LAWS_OF`) at held-out points, in every cell (dataset size,
+noise variance, distinct variance) with at least two seeds.
 
-* The population law is exact: its largest deviation is compared with float32 rounding.
-* The linear and empirical laws hold as the number of directions grows.  Every cell gets a two-sided Student
-  test over seeds; the cells of all rungs share the family-wise error rate ``ALPHA`` (Bonferroni).  A
-  rejection at finite size is therefore a measured finite-size deviation, not a refutation, and is reported
-  with its size.
+* The population law is exact and so is its rung: its largest deviation is compared with float32 rounding.
+* All others are held against samples.  Every cell gets a two-sided Student test over seeds; the cells of all of
+  them share the family-wise error rate ``ALPHA`` (Bonferroni).
+* The linear and empirical laws hold as the number of directions grows.  A rejection at finite size is therefore a
+  measured finite-size deviation, not a refutation, and is reported with its size.  The exact average of the empirical
+  score has no such excuse; its numerical error is part of the error bar.
 * No rejection means little by itself.  The *detectable* deviation, which a cell's test would have found with
   probability ``POWER``, says how much; above ``LOW_POWER`` (median over cells) the outcome is *undecided*.
 
@@ -23,25 +24,29 @@ from scipy import stats
 
 import theory
 from geomem_jax.formatting import format_size
-from geomem_jax.freeze_out import SizeErrors, best_resolved, laws, size_errors
+from geomem_jax.freeze_out import SizeErrors, comparison_noise, size_errors
 from geomem_jax.gains import Deviations, deviations
+from geomem_jax.laws import LAWS_OF, label
 from geomem_jax.statistics import MIN_SEEDS, Bootstrap, critical_t, detectable_shift
 
 ALPHA = 0.05
 POWER = 0.9
 LOW_POWER = 0.5
 POINT = "held_out"
+SAMPLED = ("linear", "empirical")  # rungs made from training points
 
 
 class RungVerdict(NamedTuple):
-    """One rung against the law of the same name.
+    """One rung against one law.
 
     Attributes:
-      rung: name of the rung and of its law.
+      rung: the score model.
+      law: the law it is held against.
       outcome: ``"agrees"``, ``"deviates"`` or ``"undecided"`` (too little power, or nothing measured).
-      exact: whether the law is exact; then only ``max_deviation`` and ``rounding`` decide.
+      exact: whether the law is exact.
+      sampled: whether the rung depends on training points; otherwise only ``max_deviation`` and ``rounding`` decide.
       max_deviation: largest absolute deviation of a gain.
-      rounding: what float32 rounding explains, for an exact law.
+      rounding: what float32 rounding explains, without samples.
       not_finite: measured cells whose gain is nan or infinite; they are left out.
       cells: how many cells were tested.
       rejected: fraction of them that deviate significantly.
@@ -53,8 +58,10 @@ class RungVerdict(NamedTuple):
     """
 
     rung: str
+    law: str
     outcome: Literal["agrees", "deviates", "undecided"]
     exact: bool
+    sampled: bool
     max_deviation: float
     rounding: float
     not_finite: int
@@ -72,7 +79,7 @@ class Verdict(NamedTuple):
 
     Attributes:
       sentence: the outcome in plain English.
-      rungs: one verdict per rung whose law is in the result.
+      rungs: one verdict per rung and law of it in the result.
       num_seeds: training sets at the best-measured dataset size.
       measured: how many (dataset size, seed) pairs are measured.
       planned: how many there are.
@@ -91,9 +98,11 @@ def _testable(cells: Deviations) -> np.ndarray:
     return np.isfinite(cells.t_score) & np.isfinite(cells.relative)
 
 
-def _judge(rung: str, cells: Deviations, comparisons: int, sizes: SizeErrors, num_directions: int) -> RungVerdict:
-    """Test one rung; ``comparisons`` counts the cells of all asymptotic rungs."""
-    exact = theory.SCOPES[rung].exact
+def _judge(
+    rung: str, law: str, cells: Deviations, comparisons: int, sizes: SizeErrors, num_directions: int
+) -> RungVerdict:
+    """Hold one rung against one law; ``comparisons`` counts the cells of all sampled rungs and their laws."""
+    sampled = rung in SAMPLED
     distance = np.abs(cells.measured - cells.predicted)
     finite = np.isfinite(distance)
     max_deviation = float(np.max(distance, where=finite, initial=0.0))
@@ -106,7 +115,7 @@ def _judge(rung: str, cells: Deviations, comparisons: int, sizes: SizeErrors, nu
     if tested.any():
         rejected = float(significant.mean())
         # The median over cells of an estimated spread is low by the median of chi over its root degrees.
-        sem = cells.sem[tested] / np.sqrt(stats.chi2.median(degrees) / degrees)
+        sem = np.hypot(cells.sem[tested] / np.sqrt(stats.chi2.median(degrees) / degrees), cells.law_error[tested])
         shift = detectable_shift(ALPHA, max(comparisons, 1), degrees, POWER)
         detectable = float(np.median(shift * sem / np.abs(cells.predicted[tested])))
     if significant.any():
@@ -116,7 +125,7 @@ def _judge(rung: str, cells: Deviations, comparisons: int, sizes: SizeErrors, nu
         largest = float(relative[worst])
         at = (float(cells.variance[group]), int(cells.dataset_size[size]), float(cells.noise_variance[noise]))
     outcome: Literal["agrees", "deviates", "undecided"]
-    if exact and finite.any():
+    if not sampled and finite.any():
         outcome = "agrees" if max_deviation <= rounding else "deviates"
     elif significant.any():
         outcome = "deviates"
@@ -124,8 +133,10 @@ def _judge(rung: str, cells: Deviations, comparisons: int, sizes: SizeErrors, nu
         outcome = "agrees" if detectable <= LOW_POWER else "undecided"
     return RungVerdict(
         rung,
+        law,
         outcome,
-        exact,
+        theory.SCOPES[law].exact,
+        sampled,
         max_deviation,
         rounding,
         int(np.sum(~finite & (cells.degrees >= 0))),
@@ -150,24 +161,26 @@ def verdict(dataset: xr.Dataset, *, bootstrap_seed: int = 0) -> Verdict:
       A :class:`Verdict`; its ``sentence`` says no more than the run supports.
     """
     complete = dataset["complete"].values == 1
-    names = [rung for rung in laws(dataset) if rung in dataset["rung"].values]
+    pairs = [
+        (str(rung), law) for rung in dataset["rung"].values for law in LAWS_OF[rung] if law in dataset["law"].values
+    ]
     num_seeds, measured, planned = int(complete.sum(axis=1).max()), int(complete.sum()), complete.size
-    if not measured or not names:
+    if not measured or not pairs:
         sentence = "Nothing is measured yet." if not measured else "No rung of this run has a law of its own."
         return Verdict(sentence, (), num_seeds, measured, planned, float("nan"))
-    asymptotic = [rung for rung in names if not theory.SCOPES[rung].exact]
-    t = best_resolved(dataset, asymptotic)
-    cells = {rung: deviations(dataset, rung, POINT, rung) for rung in names}
-    comparisons = sum(int(_testable(cells[rung]).sum()) for rung in asymptotic)
+    t = comparison_noise(dataset)
+    cells = {pair: deviations(dataset, pair[0], POINT, pair[1]) for pair in pairs}
+    comparisons = sum(int(_testable(cells[pair]).sum()) for pair in pairs if pair[0] in SAMPLED)
     rungs = tuple(
         _judge(
             rung,
-            cells[rung],
+            law,
+            cells[rung, law],
             comparisons,
-            size_errors(dataset, rung, POINT, t, bootstrap_seed=bootstrap_seed),
+            size_errors(dataset, rung, POINT, t, law, bootstrap_seed=bootstrap_seed),
             dataset.sizes["direction"],
         )
-        for rung in names
+        for rung, law in pairs
     )
     found = Verdict("", rungs, num_seeds, measured, planned, t)
     return found._replace(sentence=describe(found, bool(dataset.attrs["gaussian_relative"])))
@@ -208,14 +221,14 @@ def _worst_factor(sizes: SizeErrors) -> str:
 
 
 def _freezing(rungs: list[RungVerdict], t: float) -> str:
-    """Order and sizes of freezing at noise variance ``t``; rungs of the same outcome share a clause."""
+    """Order and sizes of freezing at noise variance ``t``; laws of the same outcome share a clause."""
     outcomes: dict[str, list[str]] = {}
     for rung in rungs:
         tau = rung.sizes.tau
         interval = "" if np.isnan(tau.estimate) else f": tau = {tau.estimate:.2f} [{tau.lower:.2f}, {tau.upper:.2f}]"
-        outcomes.setdefault(_order_outcome(tau), []).append(rung.rung + interval)
+        outcomes.setdefault(_order_outcome(tau), []).append(label(rung.law) + interval)
     clauses = [f"the order of freezing {outcome} ({', '.join(names)})" for outcome, names in outcomes.items()]
-    factors = [f"{factor} ({rung.rung})" for rung in rungs if (factor := _worst_factor(rung.sizes))]
+    factors = [f"{factor} ({label(rung.law)})" for rung in rungs if (factor := _worst_factor(rung.sizes))]
     if factors:
         clauses.append(f"the freeze-out size farthest from the law is off by a factor of {_join(factors)}")
     return f"At t = {t:.3g} {'; '.join(clauses)}."
@@ -223,16 +236,18 @@ def _freezing(rungs: list[RungVerdict], t: float) -> str:
 
 def _clause(rung: RungVerdict, limit: str) -> str:
     """What there is to say about a law that does not simply agree."""
+    name = label(rung.law)
     if rung.outcome == "undecided":
-        return f"the {rung.rung} law is indistinguishable from the measurement, but this run has too little power"
-    if rung.exact:
+        return f"the {name} law is indistinguishable from the measurement, but this run has too little power"
+    if not rung.sampled:
         return (
-            f"the {rung.rung} law, which is exact, is off by {rung.max_deviation:.1e}, more than rounding "
+            f"the {name} law, which is exact, is off by {rung.max_deviation:.1e}, more than rounding "
             f"explains ({rung.rounding:.0e}): a fault of the program, not physics"
         )
     variance, size, noise = rung.largest_at
+    scope = "which needs no limit" if rung.exact else f"exact only {limit}"
     return (
-        f"the {rung.rung} law, exact only {limit}, deviates significantly in {_percent(rung.rejected)} of "
+        f"the {name} law, {scope}, deviates significantly in {_percent(rung.rejected)} of "
         f"the cells, there by {_percent(rung.median_relative)} (median) and up to "
         f"{_percent(abs(rung.largest_relative))} (at variance {variance:.3g}, N = {size}, t = {noise:.3g})"
     )
@@ -242,9 +257,9 @@ def describe(found: Verdict, gaussian_relative: bool) -> str:
     """Put a verdict into words: what agrees, what deviates and by how much, and what could have been seen."""
     limit = "for Gaussian data " if gaussian_relative else ""
     limit += "as the number of directions grows"
-    testable = [rung for rung in found.rungs if rung.exact or rung.cells]
-    untested = [rung.rung for rung in found.rungs if not (rung.exact or rung.cells)]
-    agreeing = [rung.rung for rung in testable if rung.outcome == "agrees"]
+    testable = [rung for rung in found.rungs if rung.cells or not rung.sampled]
+    untested = [label(rung.law) for rung in found.rungs if rung.sampled and not rung.cells]
+    agreeing = [label(rung.law) for rung in testable if rung.outcome == "agrees"]
     clauses = []
     if agreeing:
         verb = "laws agree" if len(agreeing) > 1 else "law agrees"
@@ -253,9 +268,10 @@ def describe(found: Verdict, gaussian_relative: bool) -> str:
     parts = []
     if found.measured < found.planned:
         parts.append(f"Partial run, {found.measured} of {found.planned} training sets measured.")
-    for rung in found.rungs:
-        if rung.not_finite:
-            parts.append(f"{rung.not_finite} measured gains of the {rung.rung} rung are not finite and are left out.")
+    not_finite = {rung.rung: rung.not_finite for rung in found.rungs}
+    for name, count in not_finite.items():
+        if count:
+            parts.append(f"{count} measured gains of the {name} rung are not finite and are left out.")
     if clauses:
         parts.append("At held-out points " + "; ".join(clauses) + ".")
     if untested:
@@ -263,10 +279,10 @@ def describe(found: Verdict, gaussian_relative: bool) -> str:
             f"Seeds are too few ({found.num_seeds}) for an error bar, so that the {_join(untested)} "
             f"law{'s are' if len(untested) > 1 else ' is'} not tested: run at least {MIN_SEEDS} seeds."
         )
-    tested = [rung for rung in testable if not rung.exact]
+    tested = [rung for rung in testable if rung.sampled]
     if tested:
         parts.append(_freezing(tested, found.noise_variance))
-        power = _join([f"{_percent(rung.detectable)} ({rung.rung})" for rung in tested])
+        power = _join([f"{_percent(rung.detectable)} ({label(rung.law)})" for rung in tested])
         parts.append(
             f"This run could have detected a deviation of {power} in a gain (median cell, power {100 * POWER:g} %)."
         )

@@ -8,6 +8,8 @@ import theory
 from geomem_jax import compare, freeze_out, results, statistics
 from geomem_jax.errors import InputError
 
+from . import plotted
+
 SIZES = [2, 4, 8, 16, 32, 64]
 TIMES = [0.1, 0.4]
 LADDER = [1.0, 1.0, 0.25, 0.25, 0.0]
@@ -211,6 +213,30 @@ def test_predictions_are_those_of_theory_per_distinct_variance():
         expected = theory.freeze_out_sizes(np.array(LADDER), 0.1, law)[first]
         np.testing.assert_allclose(compare.predicted_sizes(dataset, 0.1, law), expected, rtol=1e-6)
     assert (compare.predicted_times(dataset, 8, "population") == -np.inf).all()  # never frozen
+
+
+def test_sizes_and_times_of_exact_averages_are_interpolated_as_measured_ones():
+    dataset = plotted.with_exact(plotted.simulated(noise=0.0))
+    for t in plotted.TIMES:
+        measured = compare.freeze_out_sizes(dataset, "empirical", "held_out", t)
+        np.testing.assert_allclose(compare.predicted_sizes(dataset, t, "finite_size"), measured.log_value, rtol=1e-5)
+    for n in plotted.SIZES:
+        measured = compare.freeze_out_times(dataset, "empirical", "held_out", int(n))
+        found = compare.predicted_times(dataset, int(n), "finite_size")
+        np.testing.assert_allclose(found, measured.log_value, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(measured.log_value).any()
+
+
+def test_the_error_of_a_law_widens_the_error_bar():
+    exact, uncertain = (
+        compare.deviations(plotted.with_exact(plotted.simulated(), error=error), "empirical", "held_out", "finite_size")
+        for error in (0.0, 0.04)
+    )
+    np.testing.assert_allclose(uncertain.law_error, 0.04 * exact.predicted, rtol=1e-5)
+    np.testing.assert_allclose(
+        uncertain.t_score, (exact.measured - exact.predicted) / np.hypot(exact.sem, uncertain.law_error), rtol=1e-4
+    )
+    np.testing.assert_array_equal(uncertain.sem, exact.sem)
 
 
 def test_centred_data_lose_one_point_under_the_linear_law_only(monkeypatch):

@@ -80,13 +80,53 @@ def test_the_frontier_is_predicted_and_measured():
     low, high = axes.get_xlim()
     for law in ("linear", "empirical"):
         sizes = np.exp(theory.freeze_out_sizes(plotted.LADDER, plotted.TIMES[AT], law)[:24:4])
-        np.testing.assert_allclose(drawn[f"{law} law"][0], np.clip(sizes, low, high), rtol=1e-5)
+        np.testing.assert_allclose(drawn[law][0], np.clip(sizes, low, high), rtol=1e-5)
     size, row = drawn["measured"]
     measured = compare.freeze_out_sizes(dataset, "empirical", "held_out", plotted.TIMES[AT])
     inside = np.isfinite(measured.log_value)
     assert inside.sum() >= 3
     np.testing.assert_array_equal(row[np.isfinite(size)], np.flatnonzero(inside))
     np.testing.assert_allclose(size[np.isfinite(size)], np.exp(measured.log_value[inside]))
+
+
+def test_the_exact_average_is_drawn_from_what_is_stored():
+    dataset = plotted.with_exact(plotted.simulated(noise=0.0))
+    stored = 0.7 * theory.gain(plotted.LADDER, plotted.SIZES, plotted.TIMES[AT], "empirical")
+    rho = np.asarray(stored / theory.wiener_gain(plotted.LADDER, plotted.TIMES[AT]))[:, :24:4]
+    axes = axes_of()
+    panels.relative_gain(axes, dataset, "empirical", "dataset_size", AT)
+    solid = [line for line in axes.get_lines() if line.get_linestyle() == "-" and len(line.get_xdata()) == 6]
+    assert len(solid) == 6
+    for line, expected in zip(solid, rho.T, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), plotted.SIZES)
+        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-5)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["exact-average law", "empirical law"]
+    along_noise = axes_of()
+    panels.relative_gain(along_noise, dataset, "empirical", "noise_variance", 2)
+    first = next(line for line in along_noise.get_lines() if line.get_linestyle() == "-" and len(line.get_xdata()) == 4)
+    np.testing.assert_allclose(first.get_ydata()[AT], rho[2, 0], rtol=1e-5)
+    dimension, noise = axes_of(), axes_of()
+    panels.soft_dimension(dimension, dataset, AT)
+    panels.effective_noise(noise, dataset, AT)
+    total = stored.sum(axis=1)
+    for panel, of_dimension in (
+        (dimension, lambda x: x),
+        (noise, lambda kappa: np.sum(plotted.LADDER / (plotted.LADDER + kappa[:, None]), axis=1)),
+    ):
+        line = next(line for line in panel.get_lines() if line.get_label() == "exact-average law")
+        np.testing.assert_allclose(of_dimension(line.get_ydata()), total, rtol=1e-5)
+    # The linear rung has one law, and a map all of them.
+    plain = axes_of()
+    panels.relative_gain(plain, dataset, "linear", "dataset_size", AT)
+    assert plain.get_legend() is None
+    frontier = axes_of()
+    panels.freeze_out_map(frontier, dataset, "empirical", AT)
+    drawn = {line.get_label(): line for line in frontier.get_lines()}
+    assert drawn["exact-average"].get_linewidth() > drawn["empirical"].get_linewidth()
+    at_measured = drawn["measured"].get_xdata()
+    known = np.isfinite(at_measured)
+    assert known.sum() >= 3
+    np.testing.assert_allclose(at_measured[known], drawn["exact-average"].get_xdata()[np.flatnonzero(known)], rtol=1e-5)
 
 
 def test_sizes_outside_the_grid_are_arrows_at_its_edge():

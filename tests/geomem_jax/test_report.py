@@ -92,7 +92,14 @@ def test_the_verdict_comes_first_and_the_table_is_that_of_the_comparison(ladder)
     rows = compare.freeze_out_table(plotted.simulated(), found.noise_variance)
     header, *cells = page.tables[0]
     assert header[:2] == ["variance σ²", "directions"]
-    assert header[2:] == ["linear: law", "measured", "by median", "empirical: law", "measured", "by median"]
+    assert header[2:] == [
+        "linear law",
+        "linear, measured",
+        "by median",
+        "empirical law",
+        "empirical, measured",
+        "by median",
+    ]
     assert len(cells) == len(rows) == 6
     for row, (variance, multiplicity, *sizes) in zip(rows, cells, strict=True):
         assert (float(variance), int(multiplicity)) == (row.variance, row.multiplicity)
@@ -102,6 +109,20 @@ def test_the_verdict_comes_first_and_the_table_is_that_of_the_comparison(ladder)
                 value, lower, upper = (format_size(end, row.grid) for end in measured)
                 assert cell in (value, f"{value} [{lower}, {upper}]")
                 assert ("[" in cell) == (not value == lower == upper)
+
+
+def test_an_exact_average_has_a_column_and_is_censored_as_measured(tmp_path):
+    dataset = plotted.with_exact(plotted.simulated())
+    _, page = written(dataset, tmp_path)
+    header, *cells = page.tables[0]
+    column = header.index("exact-average law")
+    assert column == header.index("empirical law") + 1
+    found = compare.verdict(dataset)
+    rows = compare.freeze_out_table(dataset, found.noise_variance)
+    predicted = [row.predicted["finite_size"] for row in rows]
+    assert np.isinf(predicted[-1])
+    assert cells[len(rows) - 1][column] == f"> {plotted.SIZES[-1]}"
+    assert [row[column] for row in cells] == [format_size(size, rows[0].grid) for size in predicted]
 
 
 def test_gaussian_data_are_not_called_relative(ladder):

@@ -8,6 +8,8 @@ import pytest
 import theory
 from geomem_jax import compare, results, statistics
 
+from . import plotted
+
 VARIANCES = np.repeat([1.0, 0.5, 0.25, 0.125, 0.0], 2)
 SIZES = np.array([4, 8, 16, 32, 64, 128, 256, 512])
 TIMES = np.array([0.1, 0.3])
@@ -72,6 +74,31 @@ def test_an_agreeing_run():
     # Interpolation between octaves, and noise of 0.5 % on a slope of order 1/4 per unit of log N.
     assert np.abs(sizes.error[on_grid]).max() < 0.1
     np.testing.assert_allclose(sizes.lower[on_grid], sizes.measured.log_lower[on_grid] - sizes.predicted[on_grid])
+
+
+def test_the_exact_average_is_judged_beside_the_leading_order():
+    found = compare.verdict(plotted.with_exact(plotted.simulated(noise=0.01)))
+    assert [(rung.rung, rung.law, rung.outcome) for rung in found.rungs] == [
+        ("population", "population", "agrees"),
+        ("linear", "linear", "agrees"),
+        ("empirical", "empirical", "deviates"),
+        ("empirical", "finite_size", "agrees"),
+    ]
+    assert (
+        "the population, linear and exact-average laws agree with the measurement; the empirical law, exact only"
+        in (found.sentence)
+    )
+    assert "(exact-average) in a gain" in found.sentence
+    # A measurement off by 5 % is no fault of finite size.
+    dataset = plotted.with_exact(plotted.simulated(noise=0.01))
+    dataset["gain"].loc[{"rung": "empirical"}] *= 1.05
+    found = compare.verdict(dataset)
+    assert found.rungs[-1].outcome == "deviates"
+    assert "the exact-average law, which needs no limit, deviates significantly" in found.sentence
+    # A numerical error of the law explains it.
+    forgiving = plotted.with_exact(plotted.simulated(noise=0.01), error=0.02)
+    forgiving["gain"].loc[{"rung": "empirical"}] *= 1.05
+    assert compare.verdict(forgiving).rungs[-1].outcome == "agrees"
 
 
 def test_a_deviation_at_small_variances_is_named_with_its_size_and_place():
