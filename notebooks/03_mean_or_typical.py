@@ -67,7 +67,7 @@ def typical(size, t, quantile=0.5):
 size = 1000
 critical_time = float(theory.condensation_time(variances, size))
 noises = np.array([0.3, 1.0, 3.0]) * critical_time
-fractions, levels = np.linspace(0.05, 0.95, 19), [0.1, 0.25, 0.5, 0.75, 0.9]
+fractions, levels = np.linspace(0.05, 0.95, 19), [0.1, 0.25, 0.5, 0.9]
 spread = np.array([measure(seed, [(size, t) for t in noises]) for seed in range(seeds)])
 
 
@@ -89,7 +89,7 @@ shown = np.linspace(levels[0], levels[-1], 100)
 
 
 def smooth(values_at_levels):
-    """Draw a smooth curve through five quantiles: log gain against the normal quantile is nearly straight."""
+    """Draw a smooth curve through four quantiles: log gain against the normal quantile is nearly straight."""
     return np.exp(PchipInterpolator(ndtri(levels), np.log(values_at_levels))(ndtri(shown)))
 
 
@@ -122,14 +122,14 @@ left.set_ylabel("fraction of points with a smaller gain")
 # *How to read it.* A curve crosses the grey line at its median. At and above condensation the median is the mean,
 # nearly. Below, half of the mean is carried by a tenth of the points, and the median is 2.7 times smaller. Relative to
 # their means all directions have one distribution: the factor between mean and median depends on $N$ and $t$, not on
-# the direction. The theory is too low in the lower tail, by a factor of 2.5 at one tenth.
+# the direction. The theory is too low in the lower tail, by a factor of 2.5 at the lowest tenth.
 
 # %% [markdown]
 # ## Mean and median against the size of the dataset, at t = 0.12
 
 # %%
 t = 0.12
-sizes = np.array([3, 10, 30, 100, 300, 1000, 3000, 10_000, 25_000, 70_000])
+sizes = np.array([4, 15, 60, 250, 1000, 4000, 16_000, 90_000])
 measured = np.array([measure(1000 + seed, [(size, t) for size in sizes]) for seed in range(seeds)])
 
 
@@ -193,8 +193,8 @@ for v, axes in zip([0, 2, 5], panels.ravel(), strict=False):
         side = "right" if name == "mean" else "left"
         axes.text(freeze_out[name][v], 1.6e-4, f" N* = {rounded(freeze_out[name][v])} ", color=colour, ha=side)
     axes.axhline(0.5, color=GREY, linewidth=0.8)
-    axes.axvspan(2, np.exp(scope), color=GREY, alpha=0.15, linewidth=0)
-    axes.set(xscale="log", yscale="log", xlim=(2, 8e5), ylim=(1e-4, 2), title=f"variance {names[v]}, t = {t}")
+    axes.axvspan(1, np.exp(scope), color=GREY, alpha=0.15, linewidth=0)
+    axes.set(xscale="log", yscale="log", xlim=(1.2, 8e5), ylim=(1e-4, 2), title=f"variance {names[v]}, t = {t}")
     axes.set(xlabel="dataset size N (points)", ylabel=r"relative gain $\rho$ (no unit)")
 answer = panels[1, 1]
 for name, colour, marker, *_ in rows:
@@ -215,32 +215,33 @@ figure.legend(handles, labels, fontsize=9, loc="outside upper center", ncols=3)
 # *How to read it.* Colour: mean or median. Dotted: the measured freeze-out sizes. Grey: $t<0.2\,t_c(N)$, where the
 # theory of the median is rough.
 #
-# **Answer: frozen typically is far more than frozen by the mean.** At $t=0.12$ ten points free the direction of
-# variance 1 by the mean, three thousand by the median: 300 times more; variance 1/32 needs 6 000 and 38 000, six times
-# more. In between the mean is free and most points are frozen. Both put the high variances at smaller sizes, but by the
-# mean they spread over a factor of 600 and by the median of 12: the factor between mean and median is the same in all
-# directions at the same $N$, and near 1 only close to condensation.
+# **Answer: no, far more is frozen typically than by the mean.** At $t=0.12$ eleven points free the direction of
+# variance 1 by the mean and 3 600 by the median, 300 times more; variance 1/32 needs 6 500 and 39 000, six times more.
+# In between the mean is free and most points are frozen. Either way high variances are freed by fewer points. By the
+# mean the sizes spread over a factor of 600, by the median over 11 only: the factor between mean and median is the same
+# for all directions at the same $N$, so that typically they freeze nearly together.
 #
-# *Scope.* Mean: exact. Median: 15 % from a fifth of $t_c$ up, at worst 40 % too low at a tenth; lower quartile: up to a
-# factor of 3 too low from 100 points on. The leading-order law of the median is too high by a third to a half even
-# where the shape is right.
+# *Scope.* The theory of the mean is exact. That of the median is good to 15 % from a fifth of $t_c$ up, which moves the
+# freeze-out size by up to a factor of 2; at a tenth the measured median is about 1.6 times larger, and the lower
+# quartile at $0.3\,t_c$ a third larger. To leading order the median is too high, by a quarter at 90 000 points and more
+# than twice at 250.
 
 # %% the claims of this notebook
-FEW = 4.9  # standard errors (48 sets, normal theory): one of 60 correct numbers is beyond with probability 5e-4
+FEW = 4.9  # standard errors (48 sets, normal theory): one of 48 correct numbers is beyond with probability 5e-4
 DOCUMENTED = np.log(1.15)
 # The mean is exact, and measured well enough to tell it from the leading order.
 combined = np.hypot(mean_error, stated)
 assert np.all(np.abs(mean - theory_mean) < FEW * combined), (mean - theory_mean) / combined
-assert np.all(combined[sizes >= 30] < 0.05 * mean[sizes >= 30]), combined / mean
+assert np.all(combined[sizes >= 60] < 0.05 * mean[sizes >= 60]), combined / mean
 assert np.all(np.max(np.abs(mean - leading_mean) / combined, axis=0) > FEW), (mean - leading_mean) / combined
 # The median has the documented accuracy in its scope; neither the mean nor the leading order has.
 inside = share > 0.2
 log_error = median_error / median
 allowed = DOCUMENTED + FEW * log_error
-assert np.sum(inside) >= 6
+assert np.sum(inside) >= 5
 assert np.all(log_error[inside] < 0.07), log_error
 assert np.all(np.abs(np.log(median / theory_median))[inside] < allowed[inside]), median / theory_median
-assert np.all(np.log(theory_mean / median)[sizes <= 10_000] > allowed[sizes <= 10_000]), theory_mean / median
+assert np.all(np.log(theory_mean / median)[sizes <= 4000] > allowed[sizes <= 4000]), theory_mean / median
 assert np.all(np.log(leading_median / median)[inside] > allowed[inside]), leading_median / median
 # The shape is common: the factor between mean and median does not depend on the direction, the mean does.
 log_ratio = np.log(mean / median)
