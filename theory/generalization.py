@@ -143,6 +143,11 @@ def _mean_nearest(v: jax.Array, h: jax.Array, log_n: jax.Array) -> jax.Array:
     return jnp.where(representable, jnp.sum(squared * weights) / jnp.sum(weights), 0)
 
 
+def _batch(count: int, d: int) -> int:
+    """Points that are averaged over side by side."""
+    return max(1, min(count, 256 // d))
+
+
 def _time_of(variances: jax.Array, log_n: jax.Array, points: jax.Array) -> jax.Array:
     """Average eq. (2) over y for one dataset size; ``points`` are squared normals of shape (count, d)."""
     largest = lax.stop_gradient(jnp.max(variances))
@@ -172,7 +177,7 @@ def _time_of(variances: jax.Array, log_n: jax.Array, points: jax.Array) -> jax.A
 
     count, d = points.shape
     parts = jnp.arange(count) % _SHARES
-    mean = jnp.mean(lax.map(of_point, (points, parts), batch_size=max(1, min(count, 256 // d))))
+    mean = jnp.mean(lax.map(of_point, (points, parts), batch_size=_batch(count, d)))
     rank = jnp.sum(variances > 0)
     time = jnp.where(largest > 0, largest, 1) * mean / jnp.maximum(rank, 1)
     return jnp.where((rank > 0) & finite, time, jnp.where(jnp.isnan(log_n), jnp.nan, 0))
@@ -214,5 +219,6 @@ def best_generalization_time(
     dtype = working_dtype(variances)
     checked = as_variances(variances, dtype)
     d = checked.size
-    points = normal_points(max(16, min(4096, 2**14 // d)), d) ** 2
+    count = max(16, min(4096, 2**14 // d))
+    points = normal_points(count - count % _batch(count, d), d) ** 2  # what is left over would be a second program
     return _times(checked, as_log_size(n, log_n, dtype), jnp.asarray(points, dtype))

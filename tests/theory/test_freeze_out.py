@@ -82,7 +82,7 @@ SCANS = [
 
 def grid_of(v: np.ndarray, log_n: float) -> np.ndarray:
     """Noises from far below the weakest variance to above every bound on a freeze-out time."""
-    return np.geomspace(1e-3 * v[v > 0].min(), v.sum() * (np.exp(-log_n) + 1 / log_n) + 1, 2000)
+    return np.geomspace(1e-3 * v[v > 0].min(), v.sum() * (np.exp(-log_n) + 1 / log_n) + 1, 500)
 
 
 @pytest.mark.parametrize(("name", "law", "log_n"), SCANS)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import logsumexp
+from scipy.special import ndtr
 from scipy.stats import chi2, ncx2, norm
 
 import theory
@@ -34,41 +34,40 @@ def times(v: np.ndarray | list[float], n: np.ndarray) -> np.ndarray:
 # ---- against quadrature, for equal variances ------------------------------------------------------------------------
 
 
-def by_quadrature(d: int, n: float) -> float:
-    """Mean squared distance of y to the nearest of N points, over d: y has a chi-square, y - y' a non-central one."""
+def by_quadrature(d: int) -> np.ndarray:
+    """Mean squared distance of y to the nearest of N points, over d: |y|^2 is chi-square, |y - y'|^2 non-central."""
     total = norm.cdf(np.linspace(-8, 8, 161))
     squares = chi2.ppf(total, d) if d > 1 else np.linspace(0, 12, 1501) ** 2
     mass = norm.pdf(np.linspace(-8, 8, 161)) if d > 1 else 2 * norm.pdf(np.sqrt(squares))
     log_u = np.linspace(-60 if d == 1 else -120 / d, 6, 1500)
     u = np.exp(log_u)
-    means = np.empty(len(squares))
+    means = np.empty((len(SIZES), len(squares)))
     for i, h in enumerate(squares):
         if d == 1:
             # Differences of the error function lose digits where ncx2 does worse.
             r = np.sqrt(u)
-            f = np.where(r < 1e-3, 2 * r * norm.pdf(np.sqrt(h)), norm.sf(np.sqrt(h) - r) - norm.sf(np.sqrt(h) + r))
+            f = np.where(r < 1e-3, 2 * r * norm.pdf(np.sqrt(h)), ndtr(r - np.sqrt(h)) - ndtr(-r - np.sqrt(h)))
         else:
             f = ncx2.cdf(u, d, h)
-        means[i] = np.trapezoid(np.exp(n * np.log1p(-np.minimum(f, 1 - 1e-16))) * u, log_u)
+        log_outside = np.log1p(-np.minimum(f, 1 - 1e-16))
+        means[:, i] = [np.trapezoid(np.exp(n * log_outside) * u, log_u) for n in SIZES]
     mass[[0, -1]] /= 2
     weight = mass / mass.sum()
-    return float(weight @ means) / d
+    return means @ weight / d
 
 
 # Where few directions meet many points, outlying y carry the mean: it is the lattice that limits the accuracy.
 @pytest.mark.parametrize(("d", "accuracy"), [(1, (0.003, 0.003, 0.03)), (8, (0.003, 0.005, 0.01))])
 def test_equal_variances_by_quadrature(d: int, accuracy: tuple[float, ...]) -> None:
     found = times(np.full(d, 1.7), SIZES) / 1.7
-    expected = np.array([by_quadrature(d, n) for n in SIZES])
-    np.testing.assert_array_less(np.abs(found / expected - 1), accuracy)
+    np.testing.assert_array_less(np.abs(found / by_quadrature(d) - 1), accuracy)
 
 
 @pytest.mark.parametrize("d", [3, 16, 32])
 def test_equal_variances_among_zeros_by_quadrature(d: int) -> None:
     found = times(padded([0.4] * d), SIZES) / 0.4
-    expected = np.array([by_quadrature(d, n) for n in SIZES])
     # 512 points here; three directions would need more of them.
-    np.testing.assert_array_less(np.abs(found / expected - 1), 0.03 if d == 3 else 0.015)
+    np.testing.assert_array_less(np.abs(found / by_quadrature(d) - 1), 0.03 if d == 3 else 0.015)
 
 
 # ---- against simulation ---------------------------------------------------------------------------------------------
@@ -123,7 +122,9 @@ def test_the_divergence_is_least_near_the_time() -> None:
         for _ in range(15):
             data, fresh = (rng.standard_normal((size, v.size)) * np.sqrt(v) for size in (n, 100))
             squared = np.sum(data**2, axis=1) + np.sum(fresh**2, axis=1)[:, None] - 2 * fresh @ data.T
-            loss += [np.mean(m / 2 * np.log(t) - logsumexp(-squared / (2 * t), axis=1)) for t in grid]
+            nearest = squared.min(axis=1, keepdims=True)
+            crowd = [np.log(np.sum(np.exp((nearest - squared) / (2 * t)), axis=1)) for t in grid]
+            loss += m / 2 * np.log(grid) + nearest.mean() / (2 * grid) - np.mean(crowd, axis=1)
         best = grid[np.argmin(loss)]
         t_g = times(v, np.array([float(n)] * 3))[0]
         t_c = float(theory.condensation_time(v, n))
@@ -149,20 +150,25 @@ def test_the_order_is_lost_where_stated(m: int, n: float) -> None:
     assert ratios[0] < 1 < ratios[2]
 
 
-def test_leading_order_is_the_limit() -> None:
+# The larger spectrum is a program of its own; the smaller ones are padded.
+@pytest.mark.parametrize(
+    ("directions", "left"),
+    [((8, 32), 0.15), pytest.param((32, 128), 0.06, marks=pytest.mark.slow)],
+)
+def test_leading_order_is_the_limit(directions: tuple[int, int], left: float) -> None:
     """Equation (3) at fixed log N/d: relative deviations of order 1/d, and t_g below the time of clean points."""
     deviations = []
-    for d in (32, 128):
-        v = np.ones(d)
+    for d in directions:
+        v = padded([1.0] * d) if d < naive.WIDTH else np.ones(d)
         with jax.enable_x64(True):
             sizes = np.full(3, 0.3 * d)
             kappa = float(theory.condensation_time_at(v, log_n=0.3 * d, point=v))
             found = float(theory.best_generalization_time(v, log_n=sizes)[0])
         leading = kappa * (1 - (kappa / (kappa + 1)) ** 2)
-        assert found < kappa
         deviations.append(found / leading - 1)
+    assert found < kappa
     assert 0.25 < deviations[1] / deviations[0] < 0.5  # (log d)/d: 0.35
-    assert 0 < deviations[1] < 0.06
+    assert 0 < deviations[1] < left
 
 
 def test_limits_and_units(x64: bool) -> None:
@@ -196,7 +202,7 @@ def test_derivatives() -> None:
     """Along each variance and the size; the nodes and the lattice stay where they are, as they may to their error."""
     v, log_n = np.array([1.0, 0.5, 0.5, 0.1, 0.05, 0.02]), 3.0
     with jax.enable_x64(True):
-        points = jnp.asarray(normal_points(128, 6) ** 2)
+        points = jnp.asarray(normal_points(126, 6) ** 2)
         both = jax.jit(jax.value_and_grad(generalization._time_of, (0, 1)))
         value, (by_variance, by_size) = both(v, log_n, points)
         for i in range(6):
@@ -213,7 +219,7 @@ def test_under_vmap_and_jit() -> None:
     spectra = np.stack([LADDER, 2 * LADDER]).astype(np.float32)
     sizes = np.array([2.0, 5.0], np.float32)
     mapped = jax.jit(jax.vmap(lambda v, s: theory.best_generalization_time(v, log_n=s)))(spectra, sizes)
-    looped = [float(theory.best_generalization_time(v, log_n=s)) for v, s in zip(spectra, sizes, strict=True)]
+    looped = [theory.best_generalization_time(v, log_n=[s] * 3)[0] for v, s in zip(spectra, sizes, strict=True)]
     np.testing.assert_allclose(mapped, looped, rtol=1e-4)
 
 

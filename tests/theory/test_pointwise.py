@@ -48,7 +48,8 @@ def test_times_solve_the_printed_equation(name: str, which: str, deviations: flo
     v = np.asarray(naive.SPECTRA[name], dtype)
     point = (deviations * np.sqrt(v)).astype(dtype)
     function, nats = TIMES[which]
-    sizes = np.asarray([0.1, 2.0, 30.0, 1e4], dtype)
+    # The naive roots of 10 000 directions take a second each.
+    sizes = np.asarray([0.1, 2.0, 30.0, 1e4] if v.size <= naive.WIDTH else [2.0, 1e4], dtype)
     found = np.asarray(function(v, log_n=sizes, point=point))
     assert found.dtype == dtype
     expected = time(nats, v, sizes, point)
@@ -58,7 +59,7 @@ def test_times_solve_the_printed_equation(name: str, which: str, deviations: flo
     normal = expected > np.finfo(dtype).tiny * v.max()
     error = np.abs(found / np.where(normal, expected, 1) - 1)
     np.testing.assert_array_less(error[normal], naive.allowed(dtype, condition)[normal])
-    assert np.sum(normal) >= 3
+    assert np.sum(normal) >= sizes.size - 1
     assert not found[~normal].any()
 
 

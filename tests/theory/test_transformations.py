@@ -1,6 +1,7 @@
 """Everything under jit, vmap, grad, without recompilation and without a (d, d) array."""
 
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import chex  # type: ignore[import-untyped]
@@ -53,6 +54,17 @@ FUNCTIONS: dict[str, Function] = {
     "dataset_size_for empirical": lambda v, s, t: theory.dataset_size_for(v, t, soft_dimension=s),
 }
 
+# Programs that run a few times on five directions: most of the time goes into compiling them.
+quickly = partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+)
+
+
+@cache
+def compiled(name: str) -> Function:
+    return quickly(FUNCTIONS[name])
+
+
 # A zero variance, two equal ones, N = 1.6 below half the rank; t = 0.02 below t_c.
 VARIANCES = np.array([2.0, 0.5, 0.5, 0.1, 0.0])
 LOG_N = 0.5
@@ -83,8 +95,8 @@ def difference(f: Callable[..., jax.Array], i: int) -> np.ndarray:
 def test_derivatives(name: str) -> None:
     with jax.enable_x64(True):
         f = at(FUNCTIONS[name])
-        forward, reverse = jax.jit(jax.jacfwd(f))(POINT), jax.jit(jax.jacrev(f))(POINT)
-        numerical = np.stack([difference(f, i) for i in range(POINT.size)], axis=-1)
+        forward, reverse = quickly(lambda point: (jax.jacfwd(f)(point), jax.jacrev(f)(point)))(POINT)
+        numerical = np.stack([difference(at(compiled(name)), i) for i in range(POINT.size)], axis=-1)
     assert np.all(np.isfinite(forward))
     assert np.any(np.abs(forward) > 0.1)
     np.testing.assert_allclose(reverse, forward, rtol=1e-10, atol=1e-10)
@@ -101,8 +113,8 @@ def test_hessians_are_finite_and_right(name: str) -> None:
     with jax.enable_x64(True):
         f = at(FUNCTIONS[name])
         total = lambda point: jnp.sum(f(point))  # noqa: E731
-        gradient = jax.jit(jax.grad(total))
-        hessian = np.asarray(jax.jit(jax.hessian(total))(POINT))
+        gradient = quickly(jax.grad(total))
+        hessian = np.asarray(quickly(jax.hessian(total))(POINT))
         numerical = np.stack([difference(gradient, i) for i in range(POINT.size)], axis=-1)
     assert np.all(np.isfinite(hessian))
     np.testing.assert_allclose(hessian, numerical, rtol=1e-5, atol=1e-4 * np.abs(hessian).max())
@@ -130,22 +142,21 @@ def test_gradients_on_either_side_of_the_condensation_time() -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_vmap_over_spectra_and_sizes_is_a_loop(name: str) -> None:
-    f = FUNCTIONS[name]
     with jax.enable_x64(True):
         spectra = jnp.array([VARIANCES, 3 * VARIANCES, VARIANCES[::-1]])
         sizes, noises = jnp.array([0.5, 0.2, 0.7]), jnp.array([0.02, 0.1, 1.0])
-        mapped = jax.jit(jax.vmap(f))(spectra, sizes, noises)
-        looped = np.stack([f(*arguments) for arguments in zip(spectra, sizes, noises, strict=True)])
+        mapped = quickly(jax.vmap(FUNCTIONS[name]))(spectra, sizes, noises)
+        looped = np.stack([compiled(name)(*arguments) for arguments in zip(spectra, sizes, noises, strict=True)])
     np.testing.assert_allclose(mapped, looped, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["gain empirical", "freeze_out_sizes linear"])
 def test_new_numbers_are_not_traced_again(name: str) -> None:
-    compiled = jax.jit(chex.assert_max_traces(FUNCTIONS[name], n=1))
-    results = [np.asarray(compiled(jnp.asarray(VARIANCES), s, t)) for s, t in [(0.5, 0.02), (0.7, 1.0), (0.1, 3e-3)]]
+    counted = jax.jit(chex.assert_max_traces(FUNCTIONS[name], n=1))
+    results = [np.asarray(counted(jnp.asarray(VARIANCES), s, t)) for s, t in [(0.5, 0.02), (0.7, 1.0), (0.1, 3e-3)]]
     assert not np.array_equal(results[0], results[1])
     with pytest.raises(AssertionError, match="traced"):  # another shape is traced, and counted
-        compiled(jnp.ones(2), 0.5, 0.02)
+        counted(jnp.ones(2), 0.5, 0.02)
 
 
 COMPILED = [
