@@ -1,6 +1,11 @@
 """Fixtures shared by all tests."""
 
+import os
 from collections.abc import Iterator
+
+# Before NumPy is loaded, here and in subprocesses: tests run in several processes, whose threads of BLAS would wait for
+# each other; for the small matrices here one thread is as fast.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest

@@ -1,6 +1,6 @@
 """The corrected spectrum against simulated samples: accuracy, coverage, and that raw eigenvalues would not pass."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.covariance import ledoit_wolf_shrinkage
-from threadpoolctl import threadpool_limits
 
 import theory
 from theory import sample_spectrum
@@ -25,13 +24,6 @@ SPECTRA = {
     "spiked": np.r_[50, 20, 8, np.ones(DIRECTIONS - 3)],
 }
 Z95 = 1.959964
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """For 64 rows two threads of BLAS are no faster, and beside another busy process they wait for each other."""
-    with threadpool_limits(1):
-        yield
 
 
 def training_sets(variances: np.ndarray, n: int, count: int, seed: int) -> np.ndarray:
