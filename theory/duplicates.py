@@ -58,8 +58,14 @@ from ._inputs import ArrayLike, as_between, as_multiplicities, as_positive, as_v
 from ._roots import decreasing_root
 from .effective_noise import empirical_budget, empirical_reach
 
-# Below: values (K,) are the distinct multiplicities over the largest, ascending, the last one 1; counts (K,) say how
-# many points have each; variances (d,), t ().
+
+def _compressed(multiplicities: npt.ArrayLike, dtype: np.dtype) -> tuple[jax.Array, jax.Array]:
+    """Distinct multiplicities over the largest, ascending to 1, and how many points have each."""
+    values, counts = np.unique(as_multiplicities(multiplicities), return_counts=True)
+    return jnp.asarray(values / values[-1], dtype), jnp.asarray(counts, dtype)
+
+
+# Below: values and counts (K,) as above, variances (d,), t ().
 
 
 def _entropy(values: jax.Array, counts: jax.Array, m: jax.Array) -> jax.Array:
@@ -138,13 +144,9 @@ def log_size_at_participation(multiplicities: npt.ArrayLike, participation: Arra
       >>> round(float(jnp.exp(log_size_at_participation([30] + [1] * 70, 1.0))), 1)
       71.0
     """
-    values, counts = np.unique(as_multiplicities(multiplicities), return_counts=True)
     dtype = working_dtype(participation)
-    return _entropies(
-        jnp.asarray(values / values[-1], dtype),
-        jnp.asarray(counts, dtype),
-        1 - as_between("participation", participation, 0, 1, dtype),
-    )
+    m = 1 - as_between("participation", participation, 0, 1, dtype)
+    return _entropies(*_compressed(multiplicities, dtype), m)
 
 
 def effective_log_size(
@@ -178,11 +180,5 @@ def effective_log_size(
     if law not in _LOG_SIZES:
         raise ValueError(f"law must be one of {', '.join(_LOG_SIZES)}, got {law!r}")
     dtype = working_dtype(variances, t)
-    values, counts = np.unique(as_multiplicities(multiplicities), return_counts=True)
-    return _jitted_log_sizes(
-        law,
-        as_variances(variances, dtype),
-        jnp.asarray(values / values[-1], dtype),
-        jnp.asarray(counts, dtype),
-        as_positive("t", t, dtype),
-    )
+    values, counts = _compressed(multiplicities, dtype)
+    return _jitted_log_sizes(law, as_variances(variances, dtype), values, counts, as_positive("t", t, dtype))
