@@ -39,7 +39,7 @@ taken at their mean, hence not condensed, :math:`I(t)\le H(p)`.  At the condensa
 their mean, and is memorized at a larger noise than (6) says.
 
 Scope.  Asymptotic as the laws themselves: (4) as :math:`d\to\infty` at fixed :math:`\log N_{\rm eff}/d`, (5) at fixed
-:math:`d/N_{\rm eff}` (1 % of a mean gain at 160 directions).  At finite ``d`` the transition is rounded and ``m`` is
+:math:`d/N_{\rm eff}` (mean gains within 2 % at 160 directions).  At finite ``d`` the transition is rounded and ``m`` is
 below :math:`t/\kappa` near it: at 16 to 40 directions a data set without repeats of the size (4) has mean gains 3 to
 12 % low between half of :math:`t_c` and :math:`t_c` (there ``M`` points are as far off, to the other side), 0 to 4 %
 at a fifth.  (4) holds better with

@@ -156,6 +156,23 @@ def test_single_precision_is_single_precision(name: str, law: str) -> None:
     np.testing.assert_allclose(single, double, rtol=1e-5, atol=0 if law == "empirical" else 1e-6)
 
 
+def test_gradients_on_either_side_of_condensation() -> None:
+    """Above, the size does not depend on the noise or the variances: exactly; degenerate lists give no nan."""
+    with jax.enable_x64(True):
+        slope = jax.jit(jax.grad(lambda v, t, k: theory.effective_log_size(v, k, t), (0, 1)), static_argnums=2)
+        few = (9, 3, 1)
+        t_c = float(theory.condensation_time(LADDER, log_n=entropy(np.array(few), 1)))
+        above = slope(LADDER, 1.01 * t_c, few)
+        assert not any(np.any(g) for g in above)
+        below = slope(LADDER, 0.99 * t_c, few)
+        assert np.all(below[0][:-8] > 0)
+        assert below[1] < 0
+        for v, k in [(0 * LADDER, few), (LADDER, (4,))]:
+            for t in (0.5 * t_c, 1e6):
+                gradients = slope(v, t, k)
+                assert not any(np.any(g) for g in gradients)
+
+
 def test_a_million_points() -> None:
     k = np.random.default_rng(0).integers(1, 50, 10**6)
     p = k / k.sum()
