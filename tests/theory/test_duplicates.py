@@ -14,12 +14,11 @@ import theory
 
 from . import naive
 
-# Multiplicities of the distinct points.
-TENTH = np.repeat([1.0, 30.0], [900, 100])
-HEAVY = np.floor((np.arange(600) + 0.5) ** -1.1 * 600**1.1)  # 1/rank: from 1286 down to 1
-LISTS = {"tenth": TENTH, "heavy": HEAVY, "one dominates": np.array([1e9, 1.0, 1.0]), "two": np.array([2.0, 1.0])}
+# Multiplicities of the distinct points: three values each, which is compiled once.
+MANY = np.repeat([1.0, 5.0, 30.0], [700, 200, 100])
+LISTS = {"many": MANY, "one dominates": np.array([1e9, 1.0, 2.0, 1.0]), "few": np.array([3.0, 2.0, 1.0])}
 LADDER = np.repeat([1.0, 0.3, 0.1, 0.03, 0.0], 8)
-NOISES = np.array([1e-8, 3e-3, 0.05, 0.3, 1.0, 1e12])  # one shape everywhere, which is compiled once
+NOISES = np.array([1e-8, 3e-3, 0.05, 0.3, 1.0, 1e12])  # one shape, too
 
 
 def entropy(k: np.ndarray, m: float) -> float:
@@ -96,17 +95,17 @@ WRONG: dict[str, list[tuple[str, Equation]]] = {
 def test_a_wrong_equation_is_noticed(law: str, number: int) -> None:
     _, wrong = WRONG[law][number]
     with jax.enable_x64(True):
-        found = kappa_of(TENTH, law)
+        found = kappa_of(MANY, law)
     for i in (2, 3):
-        assert abs(found[i] / solve(wrong, LADDER, TENTH, NOISES[i]) - 1) > 1e-5
+        assert abs(found[i] / solve(wrong, LADDER, MANY, NOISES[i]) - 1) > 1e-5
 
 
 def test_limits_and_bounds() -> None:
     with jax.enable_x64(True):
         sizes = {(n, law): np.asarray(theory.effective_log_size(LADDER, LISTS[n], NOISES, law)) for n, law in CASES}
-        t_c = theory.condensation_time(LADDER, log_n=entropy(TENTH, 1))
-        near = theory.effective_log_size(LADDER, TENTH, t_c * np.array([1.01, 1.001, 1.0001, 0.999, 0.99, 0.98]))
-        few = np.repeat([1, 7], [15, 5])
+        t_c = theory.condensation_time(LADDER, log_n=entropy(MANY, 1))
+        near = theory.effective_log_size(LADDER, MANY, t_c * np.array([1.01, 1.001, 1.0001, 0.999, 0.99, 0.98]))
+        few = np.repeat([1, 3, 7], [10, 5, 5])
         of_few = np.exp(theory.effective_log_size(LADDER, few, NOISES, "linear"))
     for (name, law), log_size in sizes.items():
         p = LISTS[name] / LISTS[name].sum()
@@ -121,31 +120,31 @@ def test_limits_and_bounds() -> None:
             assert log_size[-1] == pytest.approx(-np.log(np.sum(p**2)), rel=1e-9)
     # 32 directions: 20 points are fewer, 1000 are not.
     assert of_few[0] == pytest.approx(20, rel=1e-6)
-    assert sizes["tenth", "linear"][0] < math.log(200)
+    assert sizes["many", "linear"][0] < math.log(500)
     # Condensation where the information is the entropy of p.
-    np.testing.assert_allclose(near[:3], entropy(TENTH, 1), rtol=1e-12)
+    np.testing.assert_allclose(near[:3], entropy(MANY, 1), rtol=1e-12)
     assert np.all(np.diff(near[2:]) > 1e-4)
 
 
 @pytest.mark.parametrize("law", EQUATIONS)
 def test_what_the_size_does_not_depend_on(law: str) -> None:
-    order = np.random.default_rng(0).permutation(HEAVY.size)
-    p = HEAVY / HEAVY.sum()
+    order = np.random.default_rng(0).permutation(MANY.size)
+    p = MANY / MANY.sum()
     with jax.enable_x64(True):
-        size = theory.effective_log_size(LADDER, HEAVY, NOISES, law)
-        for k in (HEAVY[order], 7 * HEAVY, HEAVY.astype(int).tolist()):
+        size = theory.effective_log_size(LADDER, MANY, NOISES, law)
+        for k in (MANY[order], 7 * MANY, MANY.astype(int).tolist()):
             np.testing.assert_allclose(theory.effective_log_size(LADDER, k, NOISES, law), size, rtol=1e-11)
-        scaled = theory.effective_log_size(1e3 * LADDER, HEAVY, 1e3 * NOISES, law)
+        scaled = theory.effective_log_size(1e3 * LADDER, MANY, 1e3 * NOISES, law)
         np.testing.assert_allclose(scaled, size, rtol=1e-11)
         equal = theory.effective_log_size(LADDER, np.full(50, 4), NOISES, law)
         np.testing.assert_allclose(equal, math.log(50), rtol=1e-11)
         np.testing.assert_array_equal(theory.effective_log_size(LADDER, [5], NOISES, law), 0)
         # No variance, nothing to condense or to resolve.
         nothing = entropy(p, 1) if law == "empirical" else -np.log(np.sum(p**2))
-        np.testing.assert_allclose(theory.effective_log_size(0 * LADDER, HEAVY, NOISES, law), nothing, rtol=1e-11)
+        np.testing.assert_allclose(theory.effective_log_size(0 * LADDER, MANY, NOISES, law), nothing, rtol=1e-11)
 
 
-@pytest.mark.parametrize(("name", "law"), [case for case in CASES if case[0] != "heavy"])
+@pytest.mark.parametrize(("name", "law"), CASES)
 def test_single_precision_is_single_precision(name: str, law: str) -> None:
     single = theory.effective_log_size(LADDER.astype(np.float32), LISTS[name], NOISES.astype(np.float32), law)
     with jax.enable_x64(True):
@@ -157,20 +156,18 @@ def test_single_precision_is_single_precision(name: str, law: str) -> None:
 
 
 def test_gradients_on_either_side_of_condensation() -> None:
-    """Above, the size does not depend on the noise or the variances: exactly; degenerate lists give no nan."""
+    """Above, the size does not depend on the noise or the variances: exactly."""
     with jax.enable_x64(True):
         slope = jax.jit(jax.grad(lambda v, t, k: theory.effective_log_size(v, k, t), (0, 1)), static_argnums=2)
-        few = (9, 3, 1)
+        few = (9, 1, 1)
         t_c = float(theory.condensation_time(LADDER, log_n=entropy(np.array(few), 1)))
         above = slope(LADDER, 1.01 * t_c, few)
         assert not any(np.any(g) for g in above)
         below = slope(LADDER, 0.99 * t_c, few)
         assert np.all(below[0][:-8] > 0)
         assert below[1] < 0
-        for v, k in [(0 * LADDER, few), (LADDER, (4,))]:
-            for t in (0.5 * t_c, 1e6):
-                gradients = slope(v, t, k)
-                assert not any(np.any(g) for g in gradients)
+        nothing_to_condense = slope(0 * LADDER, t_c, few)
+        assert not any(np.any(g) for g in nothing_to_condense)
 
 
 def test_a_million_points() -> None:
@@ -191,11 +188,11 @@ def test_the_size_at_a_participation_ratio() -> None:
         np.testing.assert_allclose(single, expected, rtol=1e-5)
     # It is what the self-consistent size is made of; any shape.
     with jax.enable_x64(True):
-        size = theory.effective_log_size(LADDER, TENTH, NOISES)
+        size = theory.effective_log_size(LADDER, MANY, NOISES)
         y = 1 - NOISES / theory.effective_noise(LADDER, log_n=size, t=NOISES)
-        found = theory.log_size_at_participation(TENTH, y.reshape(2, 3))
+        found = theory.log_size_at_participation(MANY, y.reshape(2, 3))
         np.testing.assert_allclose(found, size.reshape(2, 3), rtol=1e-11)
-        assert theory.effective_log_size(LADDER, TENTH, np.ones((2, 1, 3))).shape == (2, 1, 3)
+        assert theory.effective_log_size(LADDER, MANY, np.ones((2, 1, 3)), "linear").shape == (2, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +232,9 @@ def test_laws_and_participation_ratios_are_refused() -> None:
 
 # Simulated data sets.
 
+TENTH = np.repeat([1.0, 30.0], [900, 100])
+HEAVY = np.floor(((np.arange(600) + 0.5) / 600) ** -1.1)  # rank^-1.1, from 2438 down to 1
+SIMULATED = {"tenth": TENTH, "heavy": HEAVY}
 SETS, POINTS = 80, 60
 TWO = np.repeat([1.0, 0.2], 12)
 
@@ -273,9 +273,9 @@ def rejected(repeated: np.ndarray, t: float, size: float, seed: int, sets: int =
 
 
 @pytest.mark.parametrize("t", [0.5, 0.9])
-@pytest.mark.parametrize("name", ["tenth", "heavy"])
+@pytest.mark.parametrize("name", SIMULATED)
 def test_repeats_respond_like_fewer_distinct_points(name: str, t: float) -> None:
-    k = LISTS[name]
+    k = SIMULATED[name]
     repeated = simulate(TWO, k, t, seed=1)
     size = math.exp(theory.log_size_at_participation(k, float(repeated[:, 0].mean())))
     assert not rejected(repeated, t, size, seed=2)
@@ -284,10 +284,10 @@ def test_repeats_respond_like_fewer_distinct_points(name: str, t: float) -> None
     assert rejected(repeated, t, k.size, seed=5)
 
 
-@pytest.mark.parametrize("name", ["tenth", "heavy"])
+@pytest.mark.parametrize("name", SIMULATED)
 def test_the_leading_order_far_below_condensation(name: str) -> None:
     """At a fifth of the condensation time, which is about 1 here: within 4 % of a gain."""
-    k, t = LISTS[name], 0.2
+    k, t = SIMULATED[name], 0.2
     repeated = simulate(TWO, k, t, seed=1)
 
     def off(size: float) -> bool:
@@ -301,10 +301,10 @@ def test_the_leading_order_far_below_condensation(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("t", [0.5, 0.9])
-@pytest.mark.parametrize("name", ["tenth", "heavy"])
+@pytest.mark.parametrize("name", SIMULATED)
 def test_the_exact_average_at_the_size_it_implies(name: str, t: float) -> None:
     """Nothing measured goes in: the participation ratio is that of the size, and the gains are within 2 %."""
-    k = LISTS[name]
+    k = SIMULATED[name]
     log_size = theory.effective_log_size(TWO, k, t)
     for _ in range(6):
         previous = log_size
@@ -335,10 +335,10 @@ def linear_gains(v: np.ndarray, k: np.ndarray, t: float, sets: int) -> np.ndarra
     return np.mean(gains, axis=0).reshape(4, 40).mean(axis=1)
 
 
-@pytest.mark.parametrize("name", ["tenth", "heavy", "fewer points than directions"])
+@pytest.mark.parametrize("name", [*SIMULATED, "fewer points than directions"])
 def test_linear_gains_of_repeated_points(name: str) -> None:
     v = np.repeat([1.0, 0.3, 0.1, 0.03], 40)
-    k = LISTS.get(name, np.repeat([1.0, 30.0], [90, 10]))
+    k = SIMULATED.get(name, np.repeat([1.0, 30.0], [90, 10]))
     for t in (1.0, 0.1, 0.01):
         measured = linear_gains(v, k, t, 8)
 
