@@ -42,10 +42,9 @@ Scope.  Asymptotic as the laws themselves: (4) as :math:`d\to\infty` at fixed :m
 :math:`d/N_{\rm eff}` (mean gains within 2 % at 160 directions).  At finite ``d`` the transition is rounded and ``m`` is
 below :math:`t/\kappa` near it: at 16 to 40 directions a data set without repeats of the size (4) has mean gains 3 to
 12 % low between half of :math:`t_c` and :math:`t_c` (there ``M`` points are as far off, to the other side), 0 to 4 %
-at a fifth.  (4) holds better with
-:math:`m=1-\mathbb E\,Y`, the mean participation ratio at that size, measured or exact: mean gains are then within 2 %
-below :math:`t_c`, where :math:`\mathbb E\,Y` is above about 0.25, and up to 5 % high above.  This is
-:func:`log_size_at_participation`.
+at a fifth.  (4) holds better with :math:`m=1-\mathbb E\,Y`, the mean participation ratio at that size, measured or
+exact: mean gains are then within 2 % below :math:`t_c`, where :math:`\mathbb E\,Y` is above about 0.25, and up to 5 %
+high above.  This is :func:`log_size_at_participation`.
 Source.  Derived here: DERIVATIONS.md, section D.
 """
 

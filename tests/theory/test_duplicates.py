@@ -14,11 +14,11 @@ import theory
 
 from . import naive
 
-# Multiplicities of the distinct points: three values each, which is compiled once.
+# Multiplicities of the distinct points: three values each and six noises, which is compiled once.
 MANY = np.repeat([1.0, 5.0, 30.0], [700, 200, 100])
 LISTS = {"many": MANY, "one dominates": np.array([1e9, 1.0, 2.0, 1.0]), "few": np.array([3.0, 2.0, 1.0])}
 LADDER = np.repeat([1.0, 0.3, 0.1, 0.03, 0.0], 8)
-NOISES = np.array([1e-8, 3e-3, 0.05, 0.3, 1.0, 1e12])  # one shape, too
+NOISES = np.array([1e-8, 3e-3, 0.05, 0.3, 1.0, 1e12])
 
 
 def entropy(k: np.ndarray, m: float) -> float:
