@@ -12,6 +12,7 @@ Shapes.  ``variances`` is ``(d,)``; ``n`` and ``t`` broadcast to a shape ``s``; 
 
 from . import noise, random_energy, random_energy_spectrum
 from .condensation import basin_multiplicity, condensation_time, log_critical_size, onset_time
+from .duplicates import effective_log_size, log_size_at_participation
 from .effective_noise import effective_noise
 from .finite_size import (
     finite_size_gain,
@@ -45,6 +46,7 @@ __all__ = [
     "condensation_time_at",
     "condensation_time_from_mmse",
     "dataset_size_for",
+    "effective_log_size",
     "effective_noise",
     "finite_size_gain",
     "finite_size_gain_quantile",
@@ -56,6 +58,7 @@ __all__ = [
     "information_from_mmse",
     "log_annealed_participation",
     "log_critical_size",
+    "log_size_at_participation",
     "mean_finite_size_gain",
     "mean_finite_size_participation",
     "mutual_information",

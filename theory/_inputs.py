@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.typing
 import numpy as np
+import numpy.typing as npt
 
 ArrayLike = jax.typing.ArrayLike | Sequence[float]
 
@@ -118,6 +119,20 @@ def as_log_size(n: ArrayLike | None, log_n: ArrayLike | None, dtype: np.dtype) -
         return jnp.log(jnp.asarray(n, dtype))
     _refuse("n", ">= 1", concrete, ~(concrete >= 1))
     return jnp.asarray(np.log(concrete), dtype)
+
+
+def as_multiplicities(multiplicities: npt.ArrayLike) -> np.ndarray:
+    """Check and convert how often each point appears, on the host.
+
+    Raises:
+      ValueError: if not one-dimensional, empty, below 1, not whole or not finite.
+    """
+    values = np.asarray(multiplicities, np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"multiplicities must have shape (M,) with M >= 1, got shape {values.shape}")
+    whole = np.isfinite(values) & (np.floor(values) == values)
+    _refuse("multiplicities", "whole numbers >= 1", values, ~(whole & (values >= 1)))
+    return values
 
 
 def as_loss_curve(t: ArrayLike, mmse: ArrayLike, dtype: np.dtype) -> tuple[jax.Array, jax.Array]:

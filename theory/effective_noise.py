@@ -75,6 +75,16 @@ def empirical_budget(variances: jax.Array, noise: jax.Array, excess: jax.Array) 
     return 0.5 * (jnp.log1p(signal) - signal * (excess / noise) / (1 + signal) ** 2)
 
 
+def empirical_reach(variances: jax.Array, budget: jax.Array, t: jax.Array) -> jax.Array:
+    """Upper bound of log(kappa/t) where eq. (3) has ``budget`` > 0 on its right."""
+    # With log(1 + x) <= x the left side of (3) is at most (2 sum v^2 + t sum v)/(2 kappa^2).
+    largest = jnp.max(variances)
+    relative = variances / jnp.where(largest > 0, largest, 1)
+    signal = jnp.maximum(largest / t, 1)
+    bound = (jnp.sum(relative**2) + jnp.sum(relative) / (2 * signal)) / budget
+    return jnp.maximum(jnp.log(signal) + 0.5 * jnp.log(jnp.maximum(bound, jnp.finfo(t.dtype).tiny)), 0)
+
+
 def empirical_noise(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
     """Effective noise of the empirical score at points outside the training set: t, or the root of eq. (3)."""
     information = jnp.sum(empirical_budget(variances, t, jnp.zeros_like(t)))
@@ -84,12 +94,7 @@ def empirical_noise(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax
     def deficit(w: jax.Array) -> jax.Array:  # w = log(kappa/t)
         return jnp.sum(empirical_budget(variances, t * jnp.exp(w), t * jnp.expm1(w))) - budget
 
-    # With log(1 + x) <= x the left side of (3) is at most (2 sum v^2 + t sum v)/(2 kappa^2).
-    largest = jnp.max(variances)
-    relative = variances / jnp.where(largest > 0, largest, 1)
-    signal = jnp.maximum(largest / t, 1)
-    bound = (jnp.sum(relative**2) + jnp.sum(relative) / (2 * signal)) / budget
-    high = jnp.maximum(jnp.log(signal) + 0.5 * jnp.log(jnp.maximum(bound, jnp.finfo(t.dtype).tiny)), 0)
+    high = empirical_reach(variances, budget, t)
     noise = t * jnp.exp(decreasing_root(deficit, jnp.zeros_like(high), high))
     return jnp.where(condensed, jnp.where(log_n > 0, noise, jnp.inf), t)
 

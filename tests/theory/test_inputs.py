@@ -26,6 +26,7 @@ OF_VARIANCES: dict[str, Callable[[Any], Any]] = {
     "log_annealed_participation": lambda v: theory.log_annealed_participation(v, 5, 0.1, point=V),
     "planted_response": lambda v: theory.planted_response(v, 5, 0.1, training_point=V, point=V).gain,
     "log_critical_size": lambda v: theory.log_critical_size(v, 0.1),
+    "effective_log_size": lambda v: theory.effective_log_size(v, [2, 1, 1], 0.1),
     "effective_noise": lambda v: theory.effective_noise(v, 5, 0.1),
     "gain": lambda v: theory.gain(v, 5, 0.1),
     "soft_dimension": lambda v: theory.soft_dimension(v, 5, 0.1),
@@ -46,6 +47,7 @@ OF_NOISE: dict[str, Callable[[Any], Any]] = {
     "basin_multiplicity": lambda t: theory.basin_multiplicity(V, 5, t),
     "log_annealed_participation": lambda t: theory.log_annealed_participation(V, 5, t, point=V),
     "planted_response": lambda t: theory.planted_response(V, 5, t, training_point=V, point=V).gain,
+    "effective_log_size": lambda t: theory.effective_log_size(V, [2, 1, 1], t),
     "effective_noise": lambda t: theory.effective_noise(V, 5, t),
     "gain": lambda t: theory.gain(V, 5, t),
     "soft_dimension": lambda t: theory.soft_dimension(V, 5, t),
@@ -105,8 +107,13 @@ OTHER_LAWS = {
 }
 
 
-# Of other arguments: tested in test_information_from_mmse.py and test_sample_spectrum.py.
-ELSEWHERE = {"condensation_time_from_mmse", "information_from_mmse", "spectrum_from_samples"}
+# Of other arguments: tested in test_duplicates.py, test_information_from_mmse.py and test_sample_spectrum.py.
+ELSEWHERE = {
+    "condensation_time_from_mmse",
+    "information_from_mmse",
+    "log_size_at_participation",
+    "spectrum_from_samples",
+}
 
 
 def message(error: type[Exception], call: Callable[[], object]) -> str:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import theory
-from theory import condensation, freeze_out, information, laws, planted, pointwise, population
+from theory import condensation, duplicates, freeze_out, information, laws, planted, pointwise, population
 from theory.effective_noise import _jitted_noise_of
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
+COPIES = [40, 6, 1, 1]
 X = np.array([1.0, -0.5, 0.2, 0.0, 0.3])  # a point, off the data in the direction of zero variance
 
 
@@ -43,6 +44,9 @@ FUNCTIONS: dict[str, Function] = {
     "planted_sizes at probe 0.3": lambda v, s, t: planted.planted_sizes(v, t, 0.3),
     "planted_times": lambda v, s, t: planted.planted_times(v, s),
     "planted_times at probe 0.3": lambda v, s, t: planted.planted_times(v, s, 0.3),
+    "effective_log_size linear": lambda v, s, t: theory.effective_log_size(v, COPIES, t, "linear"),
+    "effective_log_size empirical": lambda v, s, t: theory.effective_log_size(v, COPIES, t),
+    "log_size_at_participation": lambda v, s, t: theory.log_size_at_participation(COPIES, s / (1 + t)),
     "effective_noise linear": lambda v, s, t: theory.effective_noise(v, log_n=s, t=t, law="linear"),
     "gain empirical": lambda v, s, t: theory.gain(v, log_n=s, t=t),
     "soft_dimension empirical": lambda v, s, t: theory.soft_dimension(v, log_n=s, t=t),
@@ -169,6 +173,8 @@ COMPILED = [
     pointwise._breakdown_times_at,
     pointwise._log_annealed_participation,
     planted._responses,
+    duplicates._jitted_log_sizes,
+    duplicates._entropies,
     _jitted_noise_of,
     laws._gain,
     freeze_out._sizes,
@@ -188,6 +194,8 @@ def test_eager_calls_compile_once_for_all_numbers() -> None:
         theory.clt_breakdown_time(v, n, point=v)
         theory.log_annealed_participation(v, n, t, point=v)
         theory.planted_response(v, n, t, training_point=v, point=v)
+        theory.effective_log_size(v, [1, 2 + int(n) % 7], t)
+        theory.log_size_at_participation([2, 1], float(t) / 5)
         theory.effective_noise(v, n, t)
         theory.gain(v, n, t)
         theory.freeze_out_sizes(v, t)
