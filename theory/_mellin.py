@@ -386,4 +386,7 @@ def integrate(p: Point, kernel: int, rule: Rule, integrand: Callable[[Node], jax
     outer = jnp.abs(both[1, 0] - best) / size
     inner = jnp.abs(both[0, 1] - best) / size
     rounding = ROUNDING * jnp.finfo(best.dtype).eps
-    return Estimate(best, size * (outer * jnp.minimum(1, 100 * jnp.sqrt(outer)) + inner + rounding))
+    return Estimate(
+        best,
+        size * (outer * jnp.minimum(1, 100 * jnp.sqrt(outer)) + inner * jnp.minimum(1, 3 * jnp.sqrt(inner)) + rounding),
+    )

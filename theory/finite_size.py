@@ -52,8 +52,9 @@ from ._lattice import chi_squared_quantiles, latin_hypercubes
 from ._mellin import FAST, FINE, Estimate, Node, Point, Rule, integrate, stretch
 from .planted import log_others
 
-# Blocks whose spread gives the error of an average, and points of each: of the nominal noise, and of another.
-BLOCKS, NOMINAL, OTHER = 8, 8, 64
+# Blocks whose spread gives the error of an average, points of each, more (divided by the number of groups) where they
+# cost little, and points of each at training points with another noise than the nominal.
+BLOCKS, POINTS, LIGHT, OTHER = 8, 12, 64, 64
 
 
 def _gain_coefficients(p: Point, rule: Rule = FINE) -> Estimate:
@@ -101,16 +102,17 @@ def _participation(p: Point, rule: Rule = FINE) -> Estimate:
 class _Groups(NamedTuple):
     """Directions of equal variance: the variances ``(g,)``, and of which group each direction is, ``(d,)``."""
 
-    variances: jax.Array
-    labels: jax.Array
+    variances: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
 
 
 def _grouped(variances: ArrayLike, dtype: np.dtype) -> _Groups:
     checked = as_variances(variances, dtype)
     if isinstance(variances, jax.core.Tracer):
         return _Groups(checked, jnp.arange(checked.size))
-    values, labels = np.unique(np.asarray(checked), return_inverse=True)
-    return _Groups(jnp.asarray(values), jnp.asarray(labels.ravel()))
+    # On the host, as arrays of jax would be traced inside a trace of other arguments.
+    values, labels = np.unique(np.asarray(variances, dtype), return_inverse=True)
+    return _Groups(values, labels.ravel())
 
 
 class _Place(NamedTuple):
@@ -136,7 +138,7 @@ def _at_place(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) ->
     sums = jnp.zeros((2, groups.variances.size), place.x.dtype)
     multiplicity, radius = sums.at[:, groups.labels].add(jnp.stack([jnp.ones_like(place.x), place.x**2]))
     own, bias = jnp.asarray(own, place.x.dtype), jnp.zeros((), place.x.dtype)
-    return Point(groups.variances, multiplicity, radius, t, random, own, bias), alone
+    return Point(jnp.asarray(groups.variances), multiplicity, radius, t, random, own, bias), alone
 
 
 def _gain_at(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
@@ -233,7 +235,7 @@ def _averaged(
         alone = log_n <= 0
         random = jnp.where(alone, 0, log_n if probe is None else log_others(log_n))
         typical = multiplicity * (groups.variances + t)
-        p = Point(groups.variances, multiplicity, typical, t, random, jnp.full_like(t, -jnp.inf), bias)
+        p = Point(jnp.asarray(groups.variances), multiplicity, typical, t, random, jnp.full_like(t, -jnp.inf), bias)
         draws = _stretched(p, kernel, chi) if probe is None else _planted(p, probe, chi)
 
         def at(draw: _Draw) -> Estimate:
@@ -264,15 +266,15 @@ def _without_null_directions(groups: _Groups) -> tuple[_Groups, np.ndarray]:
     if isinstance(groups.variances, jax.core.Tracer):
         return groups, np.ones(groups.labels.size, int)
     first = int(groups.variances[0] == 0) if groups.variances.size > 1 else 0
-    labels = np.asarray(groups.labels)
-    multiplicity = np.bincount(labels)[first:]
-    return _Groups(groups.variances[first:], jnp.asarray(labels - first)), multiplicity
+    return _Groups(groups.variances[first:], groups.labels - first), np.bincount(np.asarray(groups.labels))[first:]
 
 
 def _draws(multiplicity: np.ndarray, planted: bool) -> np.ndarray:
     """Chi-squared variables ``(BLOCKS, count, g)``; if planted ``(BLOCKS, count, 3, g)``, see :func:`_planted`."""
     if not planted:
-        return chi_squared_quantiles(latin_hypercubes(BLOCKS, NOMINAL, multiplicity.size), multiplicity)
+        count = max(POINTS, LIGHT // multiplicity.size)
+        # The first coordinates are the least correlated ones, the last group has the largest variance.
+        return chi_squared_quantiles(latin_hypercubes(BLOCKS, count, multiplicity.size)[..., ::-1], multiplicity)
     length, along, rest = np.split(latin_hypercubes(BLOCKS, OTHER, 3 * multiplicity.size), 3, axis=-1)
     one = np.sqrt(chi_squared_quantiles(np.abs(2 * along - 1), np.ones_like(multiplicity)))
     return np.stack(
