@@ -75,7 +75,7 @@ def latin_hypercubes(blocks: int, count: int, dimensions: int) -> np.ndarray:
 
 
 def chi_squared_quantiles(levels: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """Return quantiles of chi-squared variables, to 1e-6 of themselves for levels above 1e-6.
+    """Return quantiles of chi-squared variables, to 1e-5 of themselves for levels above 1e-3 (2e-3 at 1e-6).
 
     Args:
       levels: probabilities between 0 and 1, shape ``(..., g)``.

@@ -25,7 +25,16 @@ The averages are closed forms under a Mellin-Barnes integral: the prior tilted b
 .. math:: A_k(s)=\frac1{2\pi i}\int\Gamma(1-m)\,s^m\,\mathbb E[y_i^ke^{-mE}]\,dm,\qquad
           1-\phi(s)=\frac1{2\pi i}\int\frac{\Gamma(1-m)}m\,s^m\,M(m)\,dm. \tag{3}
 
-Averages over points are means over a fixed lattice of points (:mod:`theory._lattice`).
+At a training point plus noise of variance :math:`t`, nothing known but its position :math:`x`, averages are those at a
+held-out :math:`x\sim p_t` with training sets weighted by :math:`Z/\mathbb E\,Z`, :math:`\mathbb E\,Z=N\,M(1)`:
+
+.. math:: \mathbb E_{\rm train}\,g_i=\mathbb E_x\frac{N(N-1)}t\int\frac{A_2A_0-A_1^2}{N\,s\,M(1)}\phi^{N-2}\,d\log s,
+          \qquad\mathbb E_{\rm train}\,Y=\mathbb E_x\int\frac B{s\,M(1)}\phi^{N-1}\,d\log s. \tag{4}
+
+So both averages over :math:`x` need only its squared radii along the groups of equal variance: one chi-squared variable
+each, from 8 fixed Latin hypercubes of little correlation (:mod:`theory._lattice`) whose spread gives the error.  For
+training points they are stretched to where the integrand has its weight.  Another probe than 1 takes draws of three
+numbers per group.
 
 Numerics.  Every integral is evaluated by two rules, whose difference gives its error (to the power 3/2 for the outer
 integral, where the better rule converges about twice as fast).  Directions of equal variance are integrated once.
@@ -421,8 +430,9 @@ def mean_finite_size_gain(
       log_n: logarithm of the dataset size in nats, instead of ``n``.
 
     Returns:
-      Mean gains and their errors, both ``s + (d,)``: numerical error plus the standard error of the average over the
-      lattice of points.
+      Mean gains and their errors, both ``s + (d,)``: numerical error plus the standard error of the average over
+      points, from eight blocks (Student's t with 7 degrees of freedom); usually 0.1 to 1 % of a gain, a few times more
+      at training points with another ``probe``.
 
     Raises:
       ValueError: for variances that are negative or not finite, ``t`` or ``probe`` not positive and finite, ``n < 1``,
