@@ -530,6 +530,19 @@ def test_drawn_training_points_and_weighted_training_sets_agree() -> None:
     assert np.max(np.abs(other - nominal) / np.hypot(error, other_error)) > limit
 
 
+def test_weights_of_stretched_radii() -> None:
+    """An expectation in closed form: of exp(-chi^2/2) in all, each factor (1 + 1)^(-m/2)."""
+    v, m, t = jnp.array([1.0, 0.3, 0.1]), jnp.array([4.0, 4.0, 4.0]), jnp.array(0.01)
+    point = Point(v, m, m * (v + t), t, jnp.log(10.0), jnp.array(-jnp.inf), jnp.array(1.0))
+    chi = chi_squared_quantiles(latin_hypercubes(8, 64, 3), np.array([4, 4, 4]))
+    draw = jax.jit(finite_size._stretched, static_argnums=1)(point, 1, jnp.asarray(chi, jnp.float32))
+    assert np.all(np.asarray(draw.radius) < 0.8 * np.asarray((v + t) * chi))  # stretched by 0.5 to 0.6
+    blocks = np.mean(draw.weight * np.exp(-0.5 * np.sum(draw.radius / (v + t), axis=-1)), axis=1)
+    error = blocks.std(ddof=1) / np.sqrt(8)
+    assert error < 0.02 * 2.0**-6
+    assert abs(blocks.mean() - 2.0**-6) < normal_limit(1) * error + 1e-5 * 2.0**-6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["held_out", "train"])
 @pytest.mark.parametrize(
