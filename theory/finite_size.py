@@ -322,21 +322,18 @@ def _evaluate(
     return _everywhere(quantity, groups, place, as_log_size(n, log_n, dtype), as_positive("t", t, dtype))
 
 
-def _evaluate_mean(
+def _average(
     kernel: int,
-    variances: ArrayLike,
-    n: ArrayLike | None,
-    t: ArrayLike | None,
+    groups: _Groups,
+    multiplicity: np.ndarray,
     point: str,
     probe: float,
-    log_n: ArrayLike | None,
+    log_n: jax.Array,
+    t: jax.Array,
 ) -> Estimate:
-    if t is None:
-        raise TypeError("give the noise variance t")
     if point not in ("held_out", "train"):
         raise ValueError(f"point must be 'held_out' or 'train', got {point!r}")
-    dtype = working_dtype(variances, t)
-    groups, multiplicity = _without_null_directions(_grouped(variances, dtype))
+    dtype = t.dtype
     train = point == "train"
     multiple = as_positive("probe", probe, dtype) if train else None
     # At the nominal noise a training point is a held-out one, and the training set weighted.
@@ -348,9 +345,44 @@ def _evaluate_mean(
         jnp.asarray(_draws(multiplicity, not nominal), dtype),
         jnp.asarray(train and nominal, dtype),
         None if nominal else multiple,
-        as_log_size(n, log_n, dtype),
-        as_positive("t", t, dtype),
+        log_n,
+        t,
     )
+
+
+def _evaluate_mean(
+    kernel: int,
+    variances: ArrayLike,
+    n: ArrayLike | None,
+    t: ArrayLike | None,
+    point: str,
+    probe: float,
+    log_n: ArrayLike | None,
+) -> Estimate:
+    if t is None:
+        raise TypeError("give the noise variance t")
+    dtype = working_dtype(variances, t)
+    groups, multiplicity = _without_null_directions(_grouped(variances, dtype))
+    return _average(
+        kernel, groups, multiplicity, point, probe, as_log_size(n, log_n, dtype), as_positive("t", t, dtype)
+    )
+
+
+def finite_size_law(
+    variances: jax.Array,
+    log_n: jax.Array,
+    t: jax.Array,
+    point: str = "held_out",
+    probe: float = 1.0,
+    multiplicity: tuple[int, ...] | None = None,
+) -> jax.Array:
+    """Mean gains of the empirical score, exact up to the error that :func:`theory.mean_finite_size_gain` states.
+
+    Under ``jit``, where equal variances cannot be told, ``multiplicity`` says how many directions have each.
+    """
+    of_each = np.ones(variances.size, int) if multiplicity is None else np.array(multiplicity)
+    groups = _Groups(variances, jnp.arange(variances.size))
+    return _average(1, groups, of_each, point, probe, log_n, t).mean
 
 
 def finite_size_gain(

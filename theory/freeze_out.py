@@ -87,9 +87,12 @@ _SIZES: dict[str, Callable[..., jax.Array]] = {  # closed forms: (variances, t, 
 }
 
 
-def _size_grid(variances: jax.Array, t: jax.Array) -> jax.Array:
+# Scans: (law, variances (d,), how many directions have each (d,), ...)
+
+
+def _size_grid(variances: jax.Array, multiplicity: jax.Array, t: jax.Array) -> jax.Array:
     """Log sizes from one point to where every law but a pathological one is that of infinite data."""
-    enough = jnp.sum(jnp.log1p(variances / t)) + np.log(variances.size) + 10
+    enough = jnp.sum(multiplicity * jnp.log1p(variances / t)) + jnp.log(jnp.sum(multiplicity)) + 10
     return jnp.linspace(0, 1, SCAN, dtype=t.dtype) * enough
 
 
@@ -99,8 +102,10 @@ def _surplus(law: Law, variances: jax.Array, log_n: jax.Array, t: jax.Array) -> 
     return jnp.where(variances > 0, law(variances, log_n, t) * ((positive + t) / positive), 1) - 0.5
 
 
-def _scanned_sizes(law: Law, variances: jax.Array, t: jax.Array) -> jax.Array:
-    sizes = last_rise(lambda at, log_n: _surplus(law, at[0], log_n, at[1]), (variances, t), _size_grid(variances, t))
+def _scanned_sizes(law: Law, variances: jax.Array, multiplicity: jax.Array, t: jax.Array) -> jax.Array:
+    sizes = last_rise(
+        lambda at, log_n: _surplus(law, at[0], log_n, at[1]), (variances, t), _size_grid(variances, multiplicity, t)
+    )
     return jnp.where(variances > 0, sizes, jnp.inf)
 
 
@@ -109,8 +114,22 @@ def _sizes(law: str | Law, parameters: Parameters, variances: jax.Array, t: jax.
     if isinstance(law, str) and law in _SIZES:
         one = partial(_SIZES[law], variances, **dict(parameters))
     else:
-        one = partial(_scanned_sizes, function_of(law, parameters), variances)
+        one = partial(_scanned_sizes, function_of(law, parameters), variances, _multiplicity(parameters, variances))
     return jnp.vectorize(one, signature="()->(d)")(t)
+
+
+def _multiplicity(parameters: Parameters, variances: jax.Array) -> jax.Array:
+    return jnp.asarray(dict(parameters).get("multiplicity", np.ones(variances.size)), variances.dtype)
+
+
+def _compressed(
+    law: str | Law, parameters: Parameters, variances: jax.Array
+) -> tuple[Parameters, jax.Array, np.ndarray | slice]:
+    """Distinct variances and where each direction is among them, for the law whose time grows with their number."""
+    if law != "finite_size" or isinstance(variances, jax.core.Tracer):
+        return parameters, variances, slice(None)
+    values, labels, counts = np.unique(np.asarray(variances), return_inverse=True, return_counts=True)
+    return (*parameters, ("multiplicity", tuple(counts.tolist()))), jnp.asarray(values), labels
 
 
 def _check_law(law: str | Law) -> None:
@@ -147,7 +166,9 @@ def freeze_out_sizes(variances: ArrayLike, t: ArrayLike, law: str | Law = "empir
     """
     _check_law(law)
     dtype = working_dtype(variances, t)
-    return _sizes(law, check_parameters(parameters), as_variances(variances, dtype), as_positive("t", t, dtype))
+    checked = check_parameters(parameters), as_variances(variances, dtype)
+    bound, distinct, labels = _compressed(law, *checked)
+    return _sizes(law, bound, distinct, as_positive("t", t, dtype))[..., labels]
 
 
 def _times_of_noise(law: str, variances: jax.Array, log_n: jax.Array) -> jax.Array:
@@ -213,13 +234,13 @@ _TIMES: dict[str, Callable[..., jax.Array]] = {  # closed forms: (variances, log
 }
 
 
-def _scanned_times(law: Law, variances: jax.Array, log_n: jax.Array) -> jax.Array:
+def _scanned_times(law: Law, variances: jax.Array, multiplicity: jax.Array, log_n: jax.Array) -> jax.Array:
     largest = jnp.max(variances)
     smallest = jnp.min(jnp.where(variances > 0, variances, jnp.where(largest > 0, largest, 1)))
     several = log_n > 0
     nats = jnp.where(several, log_n, 1)
     # Far above every condensation time, which is at most sum v/(2 log N); an onset is at twice that.
-    highest = jnp.where(largest > 0, jnp.sum(variances), 1) * (1 + 2 / nats)
+    highest = jnp.where(largest > 0, jnp.sum(multiplicity * variances), 1) * (1 + 2 / nats)
     grid = jnp.linspace(jnp.log(1e-3 * smallest), jnp.log(highest), SCAN, dtype=log_n.dtype)
     times = last_rise(lambda at, u: _surplus(law, at[0], at[1], jnp.exp(u)), (variances, nats), grid)
     found = jnp.isfinite(times)  # an infinite one has no derivative
@@ -232,7 +253,7 @@ def _times(law: str | Law, parameters: Parameters, variances: jax.Array, log_n: 
     if isinstance(law, str) and law in _TIMES:
         one = partial(_TIMES[law], variances, **dict(parameters))
     else:
-        one = partial(_scanned_times, function_of(law, parameters), variances)
+        one = partial(_scanned_times, function_of(law, parameters), variances, _multiplicity(parameters, variances))
     return jnp.vectorize(one, signature="()->(d)")(log_n)
 
 
@@ -264,7 +285,9 @@ def freeze_out_times(
     """
     _check_law(law)
     dtype = working_dtype(variances)
-    return _times(law, check_parameters(parameters), as_variances(variances, dtype), as_log_size(n, log_n, dtype))
+    checked = check_parameters(parameters), as_variances(variances, dtype)
+    bound, distinct, labels = _compressed(law, *checked)
+    return _times(law, bound, distinct, as_log_size(n, log_n, dtype))[..., labels]
 
 
 def _size_of_noise(law: str, variances: jax.Array, t: jax.Array, dimension: jax.Array) -> jax.Array:
@@ -287,15 +310,17 @@ def _size_of_noise(law: str, variances: jax.Array, t: jax.Array, dimension: jax.
     return jnp.vectorize(one)(t, dimension)
 
 
-def _scanned_size(law: Law, variances: jax.Array, t: jax.Array, dimension: jax.Array) -> jax.Array:
+def _scanned_size(
+    law: Law, variances: jax.Array, multiplicity: jax.Array, t: jax.Array, dimension: jax.Array
+) -> jax.Array:
     def one(t: jax.Array, dimension: jax.Array) -> jax.Array:
         def surplus(at: tuple[jax.Array, ...], log_n: jax.Array) -> jax.Array:
             variances, t, dimension = at
-            return jnp.sum(law(variances, log_n, t))[None] - dimension
+            return jnp.sum(multiplicity * law(variances, log_n, t))[None] - dimension
 
-        size = last_rise(surplus, (variances, t, dimension), _size_grid(variances, t))[0]
+        size = last_rise(surplus, (variances, t, dimension), _size_grid(variances, multiplicity, t))[0]
         size = jnp.where(dimension > 0, size, -jnp.inf)
-        reachable = jnp.sum(variances / (variances + t))
+        reachable = jnp.sum(multiplicity * variances / (variances + t))
         return jnp.where(jnp.isnan(dimension), jnp.nan, jnp.where(dimension < reachable, size, jnp.inf))
 
     return jnp.vectorize(one)(t, dimension)
@@ -307,7 +332,8 @@ def _dataset_size(
 ) -> jax.Array:
     if isinstance(law, str) and law in NOISES:
         return _size_of_noise(law, variances, t, dimension, **dict(parameters))
-    return _scanned_size(function_of(law, parameters), variances, t, dimension)
+    multiplicity = _multiplicity(parameters, variances)
+    return _scanned_size(function_of(law, parameters), variances, multiplicity, t, dimension)
 
 
 def dataset_size_for(
@@ -340,10 +366,6 @@ def dataset_size_for(
       TypeError: for a keyword that the law does not take.
     """
     dtype = working_dtype(variances, t, soft_dimension)
-    return _dataset_size(
-        law,
-        check_parameters(parameters),
-        as_variances(variances, dtype),
-        as_positive("t", t, dtype),
-        jnp.asarray(soft_dimension, dtype),
-    )
+    checked = check_parameters(parameters), as_variances(variances, dtype)
+    bound, distinct, _ = _compressed(law, *checked)
+    return _dataset_size(law, bound, distinct, as_positive("t", t, dtype), jnp.asarray(soft_dimension, dtype))

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from ._inputs import ArrayLike, as_between, as_log_size, as_positive, as_variances, working_dtype
 from .effective_noise import NOISES
-from .finite_size import mean_finite_size_gain
+from .finite_size import finite_size_law, mean_finite_size_gain
 from .planted import planted_law
 from .typical import check_quantile, typical_law
 
@@ -66,13 +66,6 @@ def linear_law(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Arra
 def empirical_law(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
     """Mean gains of the empirical score at held-out points: asymptotic, d to infinity at fixed log N/d."""
     return variances / (variances + NOISES["empirical"](variances, log_n, t))
-
-
-def finite_size_law(
-    variances: jax.Array, log_n: jax.Array, t: jax.Array, point: str = "held_out", probe: float = 1.0
-) -> jax.Array:
-    """Mean gains of the empirical score, exact up to the error that :func:`theory.mean_finite_size_gain` states."""
-    return mean_finite_size_gain(variances, log_n=log_n, t=t, point=point, probe=probe).mean
 
 
 LAWS: Mapping[str, Law] = MappingProxyType(

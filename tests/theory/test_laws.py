@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import theory
+from theory import finite_size, freeze_out
 
 from . import naive
 
@@ -154,6 +155,30 @@ def test_frozen_by_the_median() -> None:
     assert np.all(sizes > by_mean + 0.5)
     assert np.all(quartile < sizes)
     assert not np.any(theory.gain(LADDER, 1, t, "typical"))  # one point has no spread
+
+
+def test_frozen_by_the_exact_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the size found the exact gain is half of that of infinite data; leading order is off by far more.
+
+    The average is over few points here, here and there the same ones: its accuracy is tested with it.
+    """
+    monkeypatch.setattr(finite_size, "POINTS", 1)
+    monkeypatch.setattr(finite_size, "LIGHT", 2)
+    monkeypatch.setattr(freeze_out, "SCAN", 12)
+    v, t = np.array([1.0, 0.25, 0.25]), 0.05
+    with jax.enable_x64(True):
+        sizes = np.asarray(theory.freeze_out_sizes(v, t, "finite_size"))
+        leading = np.asarray(theory.freeze_out_sizes(v, t))
+        near = sizes[1] + np.array([-0.2, 0.0, 0.2])
+        gains = np.asarray(theory.mean_finite_size_gain(v, log_n=near, t=t).mean)
+        target = float(gains[2].sum())
+        size = float(theory.dataset_size_for(v, t, soft_dimension=target, law="finite_size"))
+    assert sizes[1] == sizes[2] > sizes[0]
+    relative = gains[:, 1] * (0.25 + t) / 0.25
+    assert relative[0] < 0.5 < relative[2]
+    assert relative[1] == pytest.approx(0.5, rel=1e-9)
+    assert size == pytest.approx(near[2], rel=1e-9)
+    assert abs(sizes[1] - leading[1]) > 0.3
 
 
 def test_the_planted_and_the_random_energy_predictors_are_named() -> None:
