@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._roots import tangent_of_root
+
 _Bracket = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 _MAX_STEPS = 60  # bisection alone closes a bracket of float64
 
@@ -28,23 +30,26 @@ def last_rise(f: Callable[[Any, jax.Array], jax.Array], parameters: Any, grid: j
       ``(d,)``: -inf where the element is nowhere below zero on the grid, +inf where it is at the upper end.
     """
     fixed, grid = lax.stop_gradient(parameters), lax.stop_gradient(grid)
-    below = lax.map(lambda x: f(fixed, x), grid) < 0
+    values = lax.map(lambda x: f(fixed, x), grid)
+    below = values < 0
     last = grid.size - 1 - jnp.argmax(below[::-1], axis=0)
     rises = jnp.any(below, axis=0) & ~below[-1]
 
     def close(i: jax.Array) -> jax.Array:
         left = jnp.minimum(last[i], grid.size - 2)
-        x = _close(lambda x: f(fixed, x)[i], grid[left], grid[left + 1])
-        slope = jax.jvp(lambda x: f(fixed, x)[i], (x,), (jnp.ones_like(x),))[1]
-        value = f(parameters, x)[i]
-        # Zero, with the derivative of the root.
-        return x - (value - lax.stop_gradient(value)) / jnp.where(slope > 0, slope, 1)
+
+        def solve(element: Callable[[jax.Array], jax.Array], _: jax.Array) -> jax.Array:
+            return _close(element, grid[left], grid[left + 1], values[left, i], values[left + 1, i])
+
+        return lax.custom_root(lambda x: f(parameters, x)[i], grid[left], solve, tangent_of_root)
 
     found = lax.map(close, jnp.arange(last.size))
     return jnp.where(rises, found, jnp.where(below[-1], jnp.inf, -jnp.inf))
 
 
-def _close(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array) -> jax.Array:
+def _close(
+    f: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array, f_low: jax.Array, f_high: jax.Array
+) -> jax.Array:
     """Root of a scalar function that is negative at ``low`` and not at ``high``."""
     tolerance = 4 * jnp.finfo(low.dtype).eps
 
@@ -66,6 +71,6 @@ def _close(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array)
         new_f_high = jnp.where(risen, value, jnp.where(side < 0, f_high / 2, f_high))
         return (new_low, new_high, new_f_low, new_f_high, jnp.where(risen, 1, -1).astype(side.dtype)), count + 1
 
-    start = (low, high, f(low), f(high), jnp.zeros((), jnp.int32))
+    start = (low, high, f_low, f_high, jnp.zeros((), jnp.int32))
     (low, high, f_low, f_high, _), _ = lax.while_loop(unfinished, step, (start, jnp.zeros((), jnp.int32)))
     return jnp.where(-f_low < f_high, low, high)

@@ -10,6 +10,12 @@ _State = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 _MAX_STEPS = 100  # bisection alone closes any float64 bracket of practical width in fewer
 
 
+def tangent_of_root(g: Callable[[jax.Array], jax.Array], y: jax.Array) -> jax.Array:
+    """Solve ``g(x) = y`` for a linear ``g`` whose matrix is diagonal, as :func:`jax.lax.custom_root` asks for."""
+    slope = g(jnp.ones_like(y))
+    return y / jnp.where(slope == 0, 1, slope)
+
+
 def decreasing_root(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array) -> jax.Array:
     r"""Find where ``f`` falls through zero, element by element.
 
@@ -48,8 +54,4 @@ def decreasing_root(f: Callable[[jax.Array], jax.Array], low: jax.Array, high: j
         moving = jnp.ones(start.shape, bool)
         return lax.while_loop(unfinished, step, (start, low, high, moving, jnp.zeros((), jnp.int32)))[0]
 
-    def solve_tangent(g: Callable[[jax.Array], jax.Array], y: jax.Array) -> jax.Array:
-        slope = g(jnp.ones_like(y))  # the Jacobian is diagonal
-        return y / jnp.where(slope == 0, 1, slope)
-
-    return lax.custom_root(f, low, solve, solve_tangent)
+    return lax.custom_root(f, low, solve, tangent_of_root)
