@@ -360,7 +360,6 @@ def test_equal_variances_are_grouped_without_a_difference() -> None:
     np.testing.assert_allclose(found.mean.reshape(4, 3), expected.mean, rtol=1e-9)
 
 
-@pytest.mark.slow
 def test_derivatives() -> None:
     """Of a sum of gains by every argument against central differences."""
     arguments = [a[:1] for a in arguments_of([Case((2.0, 0.5, 0.1), 30, 0.2, (0.4, -1.0, 0.3))], np.float64)][:4]
@@ -590,7 +589,6 @@ def test_points_of_averages() -> None:
     assert not found[:, 5].any()
 
 
-@pytest.mark.slow
 def test_null_directions_cost_and_change_nothing() -> None:
     """And all variances 0 have gains 0."""
     with_null = theory.mean_finite_size_gain([1.0, 0.0, 0.5, 0.0], 20, 0.2, "train")
