@@ -18,8 +18,8 @@ small *and* accurate.  The error left is that of the weights,
 .. math:: |\Delta g|\le10^{-4}+C\,\varepsilon\,\frac{\|x\|^2+\max_\mu\|y^\mu\|^2}{t}\,g,\qquad C=4, \tag{2}
 
 with :math:`\varepsilon` the spacing of the working precision and norms taken about the mean of 2048 training points,
-evenly spaced among all, while the relative error of the weights :math:`\varepsilon(\|x\|^2+\max\|y\|^2)/t` is below 1 %.  Beyond that the weights
-themselves are lost: use float64.
+evenly spaced among all, while the relative error of the weights
+:math:`\varepsilon(\|x\|^2+\max\|y\|^2)/t` is below 1 %.  Beyond that the weights themselves are lost: use float64.
 
 Source.  (1) is Tweedie's formula of second order; the streaming variance is derived here.
 """
