@@ -31,10 +31,12 @@ th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #555; }
 .settings td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0; }
-img { max-width: 100%; height: auto; }
+img { min-width: 46rem; max-width: 100%; height: auto; }
 figcaption { max-width: 52rem; }
 dt { font-weight: 600; margin-top: .6rem; }
 """
+
+POINT_DEPENDENT = ("empirical",)  # rungs whose gains differ from point to point: a median says something of its own
 
 GAUSSIAN_RELATIVE = """
 <h2>These data are not Gaussian</h2>
@@ -103,12 +105,13 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
     rungs = compare.table_laws(rows[0])
     header = ["variance σ²", "directions"]
     for rung, laws in rungs.items():
-        header += [*(f"{label(law)} law" for law in laws), f"{rung}, measured", "by median"]
+        header += [*(f"{label(law)} law" for law in laws), f"{rung}, measured"]
+        header += ["by median"] if rung in POINT_DEPENDENT else []
     cells = []
     for row in (rows[index] for index in chosen):
         line = [f"{row.variance:.4g}", str(row.multiplicity)]
         for rung, laws in rungs.items():
-            measured = (row.measured[rung], row.measured_median[rung])
+            measured = [row.measured[rung]] + ([row.measured_median[rung]] if rung in POINT_DEPENDENT else [])
             line += [compare.format_predicted(row, law) for law in laws]
             line += [format_interval(size, row.grid) for size in measured]
         cells.append(line)
@@ -146,6 +149,8 @@ def _crossings(dataset: xr.Dataset) -> str:
 def _figure(figure: plots.Figure, alternative: str, caption: str) -> str:
     data = base64.b64encode(plots.png(figure)).decode("ascii")
     image = f'<img src="data:image/png;base64,{data}" alt="{escape(alternative)}">'
+    # On a narrow screen the picture scrolls in its own box: shrunk to fit, its letters could not be read.
+    image = f'<div class="scroll" role="region" aria-label="{escape(alternative)}" tabindex="0">{image}</div>'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
