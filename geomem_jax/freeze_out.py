@@ -205,7 +205,7 @@ def _stored_crossings(dataset: xr.Dataset, law: str, along: str, at: dict[str, f
         )
     )
     ascending = np.argsort(dataset[along].values)
-    rho = np.broadcast_to(gain / reference, gain.shape)[ascending]
+    rho = (gain / reference)[ascending]
     return largest_crossing(np.log(dataset[along].values[ascending].astype(float)), rho.T)
 
 
