@@ -68,6 +68,27 @@ def test_predictions_beside_are_the_theory(centred):
     assert not np.allclose(dataset.predicted_gain.sel(law="linear", dataset_size=8), wrong, rtol=1e-2)
 
 
+def test_exact_averages_are_stored_with_their_error():
+    source, seen = data.linear_manifold([1.0, 0.25, 0.0]), []
+    dataset = sweep.prepare(source, GRID, {}, ("finite_size",), seen.append)
+    assert seen == list(GRID.sizes)
+    t = np.asarray(GRID.noise_variances)
+    for size in GRID.sizes:
+        average = theory.mean_finite_size_gain(source.variances, size, t)
+        for name, stored in zip(average, ("predicted_gain", "predicted_gain_error"), strict=True):
+            np.testing.assert_allclose(dataset[stored].sel(law="finite_size", dataset_size=size), name, rtol=1e-6)
+    assert np.any(dataset.predicted_gain_error > 0)
+    assert not prepared().predicted_gain_error.any()  # closed forms have none
+
+
+def test_exact_averages_are_for_gaussian_data_of_few_variances():
+    few, many = np.repeat(np.arange(1.0, 17), 3), np.arange(1.0, 18)
+    assert "finite_size" in sweep.laws_of(data.linear_manifold(few))
+    assert "finite_size" not in sweep.laws_of(data.linear_manifold(many))
+    assert "finite_size" not in sweep.laws_of(data.from_points(POINTS, "points"))
+    assert "finite_size" not in sweep.laws_of(data.linear_manifold(few, normalized=True))
+
+
 def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "results.nc"
     dataset = prepared()
