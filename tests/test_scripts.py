@@ -1,4 +1,4 @@
-"""Every notebook and every benchmark runs.  They are found by pattern, so that none is forgotten."""
+"""Every notebook and every benchmark runs (`pytest -m scripts`), found by pattern, so that none is forgotten."""
 
 import json
 import os
@@ -38,6 +38,7 @@ def test_the_patterns_find_the_scripts() -> None:
     assert BENCHMARKS
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     run(tmp_path, path)
@@ -49,6 +50,7 @@ def test_notebook_ends_in_an_assertion(path: Path) -> None:
     assert "\nassert " in last_cell
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_quick_benchmark_prints_records(path: Path, tmp_path: Path) -> None:
     lines = run(tmp_path, path, "--quick").splitlines()

@@ -590,10 +590,13 @@ def test_points_of_averages() -> None:
 
 
 def test_null_directions_cost_and_change_nothing() -> None:
-    """And all variances 0 have gains 0."""
     with_null = theory.mean_finite_size_gain([1.0, 0.0, 0.5, 0.0], 20, 0.2, "train")
     without = theory.mean_finite_size_gain([1.0, 0.5], 20, 0.2, "train")
     for some, all_ in zip(without, with_null, strict=True):
         np.testing.assert_array_equal(np.asarray(all_)[[0, 2]], some)
         assert not np.asarray(all_)[[1, 3]].any()
+
+
+@pytest.mark.slow
+def test_without_variance_nothing_moves() -> None:
     assert not np.asarray(theory.mean_finite_size_gain([0.0, 0.0], 20, 0.2).mean).any()
