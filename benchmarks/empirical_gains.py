@@ -37,7 +37,7 @@ JACFWD_SIZE = (5000, 128)
 QUICK = [(5000, 64), JACFWD_SIZE]
 FULL = [JACFWD_SIZE, *((n, d) for n in (10**4, 10**5, 10**6) for d in (64, 128, 784) if n * d < 2 * 10**8)]
 NUMPY_WEIGHTS = 2**24  # weights that exist at a time in the direct formula
-UNBLOCKED_WEIGHTS = 2**26  # products are formed at once only up to this number of weights
+UNBLOCKED_WEIGHTS = 2**28  # products are formed at once only up to this number of weights
 
 
 @partial(jax.jit, static_argnums=(1, 2))

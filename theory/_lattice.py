@@ -1,7 +1,6 @@
 """Fixed points that stand in for draws of a normal distribution: averages without random keys."""
 
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 
@@ -35,6 +34,8 @@ def normal_points(count: int, dimensions: int) -> np.ndarray:
     Returns:
       Host array, float64, read-only, shape ``(count, dimensions)``.
     """
+    from statistics import NormalDist  # not at import, which should cost little
+
     uniform = ((np.arange(count) + 0.5)[:, None] * np.sqrt(_primes(dimensions))) % 1
     points = np.array([*map(NormalDist().inv_cdf, uniform.ravel())]).reshape(count, dimensions)
     points.flags.writeable = False
