@@ -42,6 +42,7 @@ bound is a case of the single-crossing property of Guo, Wu, Shamai and Verdu (20
 :math:`I(t_c)=\log N` is that of Biroli et al. (2024), arXiv 2402.18491, for the collapse time.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -52,7 +53,11 @@ from jax import lax
 from ._inputs import ArrayLike, as_log_size, as_loss_curve, as_positive, as_variances, working_dtype
 from ._roots import decreasing_root
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)  # exact to rounding for a Gaussian at steps of a decade
+
+@lru_cache(maxsize=1)  # not at import, which should cost little
+def _rule() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [-1, 1], exact to rounding for a Gaussian at steps of a decade."""
+    return np.polynomial.legendre.leggauss(16)
 
 
 @jax.jit
@@ -116,12 +121,13 @@ def _integral(left: _Knots, right: _Knots, snr: jax.Array) -> jax.Array:
     """Integrate the interpolant of mmse from ``left``, one point, to an ``snr`` between it and ``right``."""
     step = right.snr - left.snr
     span = jnp.log(snr / left.snr)  # the integrand is smooth in the logarithm
-    x = left.snr * jnp.exp(0.5 * span * (1 + _NODES.astype(snr.dtype)[:, None]))
+    nodes, weights = _rule()
+    x = left.snr * jnp.exp(0.5 * span * (1 + nodes.astype(snr.dtype)[:, None]))
     p = (x - left.snr) / step
     from_left = (1 + 2 * p) * left.inverse + p * step * left.slope
     from_right = (3 - 2 * p) * right.inverse - (1 - p) * step * right.slope
     integrand = x / ((1 - p) ** 2 * from_left + p**2 * from_right)
-    return 0.5 * span * jnp.sum(_WEIGHTS.astype(snr.dtype)[:, None] * integrand, axis=0)
+    return 0.5 * span * jnp.sum(weights.astype(snr.dtype)[:, None] * integrand, axis=0)
 
 
 def _tail_factor(s: jax.Array) -> jax.Array:
