@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import digamma, gammaln, polygamma
 
 ROUNDS, CELLS = 5, 48  # of the search for the window of log s
 STRETCHES = 3  # iterations of the stretch of radii
@@ -154,16 +153,16 @@ def _saddle(p: Point, y: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array, 
 def _log_s_derivative(p: Point, y: jax.Array, kernel: int) -> jax.Array:
     """Minus d log s/dy, for log s falls as y grows."""
     c, distance, speed = _saddle(p, y, kernel)
-    return (_tilted(p, c).variance + polygamma(1, distance)) * speed
+    return (_tilted(p, c).variance + lax.polygamma(jnp.ones_like(distance), distance)) * speed
 
 
 def _estimate(p: Point, y: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Saddle-point estimates in ``y``: log of the integrand, how densely it asks for nodes, and N log phi."""
     c, distance, speed = _saddle(p, y, kernel)
     tilt, one = _tilted(p, c), _tilted(p, jnp.ones_like(c))
-    offset = digamma(distance)
-    curvature = tilt.variance + polygamma(1, distance)
-    log_a = p.log_n - tilt.entropy + c * offset + gammaln(distance) - 0.5 * jnp.log(2 * np.pi * curvature)
+    offset = lax.digamma(distance)
+    curvature = tilt.variance + lax.polygamma(jnp.ones_like(distance), distance)
+    log_a = p.log_n - tilt.entropy + c * offset + lax.lgamma(distance) - 0.5 * jnp.log(2 * np.pi * curvature)
     # N (1 - phi), or N phi for negative tilts; at most the first term of its series, which it is beyond tilt 1.
     log_lost = log_a - jnp.log(jnp.abs(c) if kernel == 1 else jnp.abs(c * (1 - c)))
     log_lost = jnp.where(c < 1, log_lost, jnp.inf)
@@ -253,7 +252,7 @@ def _crossing(p: Point, saddle: _Tilt, offset: jax.Array, kernel: int) -> jax.Ar
 def _node(p: Point, y: jax.Array, kernel: int, intervals: int) -> Node:
     v, t = p.variances, p.t
     c, distance, _ = _saddle(p, y, kernel)
-    saddle, offset = _tilted(p, c), digamma(distance)
+    saddle, offset = _tilted(p, c), lax.digamma(distance)
     at = _tilted(p, lax.stop_gradient(_crossing(p, saddle, offset, kernel)))
     log_s = saddle.energy + offset
     above = _energy_difference(p, saddle, at) + offset  # log s less the mean energy of the crossing
