@@ -108,14 +108,6 @@ def law_relative_gain(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: n
     return (gain @ weights) / (np.asarray(theory.wiener_gain(variances, t), np.float64) @ weights)
 
 
-def stored_relative_gain(dataset: xr.Dataset, law: str) -> np.ndarray:
-    """Relative gain of a law at the grid of the result, ``(dataset_size, noise_variance, g)``."""
-    weights = distinct_variances(dataset).weights
-    gain = dataset["predicted_gain"].sel(law=law).transpose("dataset_size", "noise_variance", "direction")
-    reference = dataset["reference_gain"].values.astype(np.float64) @ weights
-    return (gain.values.astype(np.float64) @ weights) / reference
-
-
 def stored_dimension(dataset: xr.Dataset, law: str) -> np.ndarray:
     """Soft dimension of a law at the grid of the result, ``(dataset_size, noise_variance)``."""
     gain = dataset["predicted_gain"].sel(law=law).transpose("dataset_size", "noise_variance", "direction")

@@ -19,7 +19,14 @@ import xarray as xr
 
 import theory
 from geomem_jax.errors import InputError
-from geomem_jax.gains import DistinctVariances, Statistic, distinct_variances, grid_position, relative_gain
+from geomem_jax.gains import (
+    DistinctVariances,
+    Statistic,
+    distinct_variances,
+    grid_position,
+    predicted_relative_gain,
+    relative_gain,
+)
 from geomem_jax.laws import data_log_size, law_size
 from geomem_jax.statistics import (
     Bootstrap,
@@ -194,19 +201,10 @@ def _per_variance(dataset: xr.Dataset, per_direction: object) -> np.ndarray:
     return np.asarray(per_direction, np.float64)[np.argmax(distinct_variances(dataset).weights > 0, axis=0)]
 
 
-def _stored_crossings(dataset: xr.Dataset, law: str, along: str, at: dict[str, float]) -> np.ndarray:
-    """Log crossings of the predictions stored in a result, interpolated and censored as measured gains are."""
-    groups = distinct_variances(dataset)
-    gain, reference = (
-        dataset[name].sel(**where).transpose(..., "direction").values.astype(np.float64) @ groups.weights
-        for name, where in (
-            ("predicted_gain", {"law": law, **at}),
-            ("reference_gain", {key: value for key, value in at.items() if key == "noise_variance"}),
-        )
-    )
-    ascending = np.argsort(dataset[along].values)
-    rho = (gain / reference)[ascending]
-    return largest_crossing(np.log(dataset[along].values[ascending].astype(float)), rho.T)
+def _predicted_crossings(grid: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    """Log crossings of stored relative gains ``(k, g)``, interpolated and censored as measured ones are."""
+    ascending = np.argsort(grid)
+    return largest_crossing(np.log(grid[ascending].astype(float)), rho[ascending].T)
 
 
 def predicted_sizes(dataset: xr.Dataset, t: float, law: str) -> np.ndarray:
@@ -216,8 +214,8 @@ def predicted_sizes(dataset: xr.Dataset, t: float, law: str) -> np.ndarray:
     averages are stored at the sizes of the grid alone: their sizes are interpolated and censored as measured ones.
     """
     if law == "finite_size":
-        noise = dataset["noise_variance"].values[grid_position(dataset, "noise_variance", t)]
-        return _stored_crossings(dataset, law, "dataset_size", {"noise_variance": noise})
+        rho = predicted_relative_gain(dataset, law)[:, grid_position(dataset, "noise_variance", t)]
+        return _predicted_crossings(dataset["dataset_size"].values, rho)
     log_sizes = _per_variance(dataset, theory.freeze_out_sizes(dataset["variance"].values, t, law))
     return data_log_size(law, log_sizes, centred=bool(dataset.attrs["centred"]))
 
@@ -228,7 +226,8 @@ def predicted_times(dataset: xr.Dataset, n: int, law: str) -> np.ndarray:
     ``-inf`` if never frozen; the linear law with ``N - 1``, exact averages interpolated, as in :func:`predicted_sizes`.
     """
     if law == "finite_size":
-        return _stored_crossings(dataset, law, "noise_variance", {"dataset_size": n})
+        rho = predicted_relative_gain(dataset, law)[grid_position(dataset, "dataset_size", n)]
+        return _predicted_crossings(dataset["noise_variance"].values, rho)
     size = law_size(law, n, centred=bool(dataset.attrs["centred"]))
     if size < 1:  # one centred point has no variance: frozen at every noise
         return np.full(len(distinct_variances(dataset).variance), np.inf)

@@ -109,6 +109,23 @@ def relative_gain(dataset: xr.Dataset, rung: str, point: str, statistic: Statist
     )
 
 
+def predicted_gain(dataset: xr.Dataset, law: str, variable: str = "predicted_gain") -> np.ndarray:
+    """Stored prediction of a law, or its ``"predicted_gain_error"``, ``(dataset_size, noise_variance, g)``.
+
+    Raises:
+      InputError: if the result has no such law.
+    """
+    require(dataset, "law", law)
+    values = dataset[variable].sel(law=law).transpose("dataset_size", "noise_variance", "direction").values
+    return values.astype(np.float64) @ distinct_variances(dataset).weights
+
+
+def predicted_relative_gain(dataset: xr.Dataset, law: str) -> np.ndarray:
+    """Stored prediction of a law over the gain of infinite data, ``(dataset_size, noise_variance, g)``."""
+    reference = dataset["reference_gain"].values.astype(np.float64) @ distinct_variances(dataset).weights
+    return predicted_gain(dataset, law) / reference
+
+
 class Deviations(NamedTuple):
     """Gains against a law in every cell ``(k, j, g)``: dataset size, noise variance, distinct variance.
 
@@ -159,14 +176,11 @@ def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviatio
     Raises:
       InputError: if the result has no such rung, point class or law.
     """
-    require(dataset, "law", law)
     groups = distinct_variances(dataset)
-    gains = group_means(dataset, rung, point)
     predicted, law_error = (
-        dataset[name].sel(law=law).transpose("dataset_size", "noise_variance", "direction").values.astype(np.float64)
-        @ groups.weights
-        for name in ("predicted_gain", "predicted_gain_error")
+        predicted_gain(dataset, law, variable) for variable in ("predicted_gain", "predicted_gain_error")
     )
+    gains = group_means(dataset, rung, point)
     seeds = np.broadcast_to((dataset["complete"].values == 1).sum(axis=1)[:, None, None], predicted.shape)
     counts, freedom = np.where(seeds > 0, seeds, np.nan), np.where(seeds > 1, seeds - 1, np.nan)
     # Only what is incomplete is left out: a gain that is not finite must show.

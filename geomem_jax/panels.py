@@ -15,7 +15,7 @@ import theory
 from geomem_jax import curves, participation
 from geomem_jax.formatting import spaced
 from geomem_jax.freeze_out import FROZEN_BELOW, freeze_out_sizes, laws, predicted_sizes
-from geomem_jax.gains import distinct_variances
+from geomem_jax.gains import distinct_variances, predicted_relative_gain
 from geomem_jax.laws import LAWS_OF, label
 
 Axes = Any  # a matplotlib.axes.Axes, by another name because only plots imports matplotlib
@@ -96,7 +96,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
     axes.axhspan(-1, FROZEN_BELOW, color="0.94")
     exact = _has_exact(dataset) and EXACT in LAWS_OF[rung]
     if exact:
-        stored = curves.stored_relative_gain(dataset, EXACT)
+        stored = predicted_relative_gain(dataset, EXACT)
         stored = stored[:, at] if along == "dataset_size" else stored[at]
     shown, colors = _told_apart(dataset)
     top = min(1.12 * float(np.nanmax([1.0, *cells[0][:, shown].ravel()])), HIGHEST_RELATIVE_GAIN)
