@@ -54,9 +54,17 @@ def test_only_the_first_rows_count() -> None:
         found = empirical.posterior(jnp.asarray(data), count, jnp.asarray(x), 0.3)
         expected = brute_force(data[:count], x, 0.3)
         np.testing.assert_allclose(found.gain, expected[1], rtol=1e-3, atol=1e-4)
-    # Rows beyond the count are not even read as numbers.
-    data[2999] = np.nan
-    assert np.all(np.isfinite(empirical.posterior(jnp.asarray(data), 2999, jnp.asarray(x), 0.3).gain))
+
+
+def test_rows_that_do_not_count_are_not_read() -> None:
+    """Neither for the weights nor for the centre: they may hold anything."""
+    data = np.random.default_rng(5).normal(size=(3000, 4)).astype(np.float32) + 7
+    for count in (1, 60, 100, 2999):
+        garbage = data.copy()
+        garbage[count:] = np.nan
+        clean, dirty = (empirical.posterior(jnp.asarray(rows), count, data[:9] + 0.1, 0.3) for rows in (data, garbage))
+        for expected, found in zip(clean, dirty, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def error_constant(gain: np.ndarray, expected: np.ndarray, data: np.ndarray, x: np.ndarray, t: float) -> float:
