@@ -54,7 +54,7 @@ def from_points(points: ArrayLike, name: str) -> Source:
     rounding = max(num_points, dimension) * np.finfo(np.float64).eps * variances[0]
     variances = np.where(variances > rounding, variances, 0.0)
 
-    def draw(key: jax.Array, num_train: int, num_held_out: int) -> Draw:
+    def rows_of(key: jax.Array, num_train: int, num_held_out: int) -> tuple[np.ndarray, np.ndarray]:
         if num_train < 0 or num_held_out < 0:
             raise InputError(
                 f"{name}: {num_train} training and {num_held_out} held-out points; neither can be negative"
@@ -65,8 +65,11 @@ def from_points(points: ArrayLike, name: str) -> Source:
                 f"{num_train + num_held_out}, but there are {num_points}; lower one of them"
             )
         order = np.asarray(jax.random.permutation(key, num_points))
-        held_out = order[num_points - num_held_out :]
-        return Draw(jnp.asarray(centred[order[:num_train]]), jnp.asarray(centred[held_out]))
+        return order[:num_train], order[num_points - num_held_out :]
+
+    def draw(key: jax.Array, num_train: int, num_held_out: int) -> Draw:
+        train, held_out = rows_of(key, num_train, num_held_out)
+        return Draw(jnp.asarray(centred[train]), jnp.asarray(centred[held_out]))
 
     return Source(
         name=name,
@@ -76,6 +79,8 @@ def from_points(points: ArrayLike, name: str) -> Source:
         centred=True,
         max_points=num_points,
         draw=draw,
+        points=centred,
+        rows=rows_of,
     )
 
 

@@ -33,6 +33,8 @@ class Source(NamedTuple):
       centred: whether the mean was estimated from data (the linear law then holds with ``N - 1`` for ``N``).
       max_points: how many points there are in all (training and held out); ``None`` if unlimited.
       draw: ``(key, num_train, num_held_out) -> Draw``, in the coordinates of the data, not of the directions.
+      points: all points ``(M, d)``, of which draws are subsets; ``None`` if every draw has its own.
+      rows: ``(key, num_train, num_held_out) -> (train, held_out)``, the rows of ``points`` that ``draw`` gives.
     """
 
     name: str
@@ -42,3 +44,5 @@ class Source(NamedTuple):
     centred: bool
     max_points: int | None
     draw: Callable[[jax.Array, int, int], Draw]
+    points: np.ndarray | None = None
+    rows: Callable[[jax.Array, int, int], tuple[np.ndarray, np.ndarray]] | None = None
