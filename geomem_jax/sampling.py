@@ -34,8 +34,8 @@ ensemble (parameters with a leading member axis) in one program, make the sample
 
     samples = jax.jit(jax.vmap(sample))(models)  # (members, 1000, 24), every member from the same x
 
-All points are denoised together, which takes the memory of ``jax.vmap(denoise)``.  For many training points bind the
-streaming form, ``lambda x, t: empirical.posterior(data, count, x[None], t).mean[0]``.
+All points are denoised together, which takes the memory of ``jax.vmap(denoise)``.  For many training points use the
+streaming form of the empirical denoiser, ``lambda x, t: empirical.posterior(data, count, x[None], t).mean[0]``.
 
 Source.  Karras et al. (2022), arXiv 2206.00364: equation (5) and Algorithms 1 and 2, with :math:`\sigma(t)=t` and
 :math:`s(t)=1`.  (2), (3) and the bias of the last step are derived here.

@@ -19,6 +19,7 @@ VARIANCES = np.array([1.0, 0.25, 0.04, 0.0])
 BASIS = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
 MEAN = np.array([0.5, -1.0, 2.0, 0.25])
 LEVELS = sampling.noise_levels(0.002, 4, 128)
+FEW = sampling.noise_levels(0.02, 4, 8)
 # Every comparison with an error bar in this file shares this rate at which correct code may fail:
 # 2 x 6 + 6 moments of the flow, 3 x 6 of the stochastic sampler, 2 x 8 counts of training points.
 CRITICAL = critical_z(1e-4, 52)
@@ -171,6 +172,15 @@ def test_the_denoiser_gets_variances_and_is_never_asked_at_zero():
     np.testing.assert_allclose(sorted(asked), [0.25, 0.25, 4, 4, 9])
 
 
+def test_the_points_decide_the_precision():
+    with jax.enable_x64(True):
+        starts = noised(VARIANCES, FEW[0], 2, seed=7)
+        samples = sampling.probability_flow(gaussian(), starts.astype(jnp.float32), FEW)  # parameters in float64
+        assert samples.dtype == np.float32
+        # Rounding of points of size 16.
+        np.testing.assert_allclose(samples, sampling.probability_flow(gaussian(), starts, FEW), atol=1e-5)
+
+
 def test_levels_may_be_traced():
     x = jnp.ones((2, 4))
     levels = np.stack([LEVELS, 2 * LEVELS])
@@ -204,7 +214,6 @@ def recursion(levels, churn, churn_smallest=0.0, churn_largest=math.inf, churn_i
     return variances, total
 
 
-FEW = sampling.noise_levels(0.02, 4, 8)
 CHURNS = [
     {"churn": 1.0},
     {"churn": 1.0, "churn_smallest": 0.1, "churn_largest": 2.0, "churn_inflation": 1.5},
@@ -351,6 +360,7 @@ def test_the_streaming_posterior_gives_the_samples_of_the_plain_formula():
         ([math.inf, 1.0, 0.0], r"noise_stds\[0\]=inf"),
         ([1e200, 1.0, 0.0], r"noise_stds\[0\]=1e\+200: .* range of float32"),
         ([1.0, 1e-30, 0.0], r"noise_stds\[1\]=1e-30: .* range of float32"),
+        ([1.0, 1e-30], r"noise_stds\[1\]=1e-30: .* range of float32"),
         ([1.0, 1.0 - 1e-12, 0.0], r"noise_stds\[1\]=0.99"),  # equal in float32
     ],
 )
