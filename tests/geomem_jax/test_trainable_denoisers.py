@@ -94,8 +94,8 @@ def test_the_end_of_the_flow_is_least_squares(x64: bool) -> None:
         few = random_features.moments(key, params, data, T, 1)
         shortest = np.linalg.lstsq(features[:N], -noise[:N], rcond=None)[0].T
         np.testing.assert_allclose(random_features.ridge(few, 0.0), shortest, rtol=tolerance)
-        # Rounding along eigenvalues of 0 grows with time.
-        np.testing.assert_allclose(random_features.flow(few, 1e6), shortest, rtol=1e-6)
+        # Long after the slowest eigenvalue, 8e-6, is learned; rounding along those of 0 grows with time, here to 3e-9.
+        np.testing.assert_allclose(random_features.flow(few, 1e7), shortest, rtol=1e-7)
     stacked = np.concatenate([features, np.sqrt(0.1 * len(noise)) * np.eye(P)])
     targets = np.concatenate([-noise, np.zeros((P, D))])
     penalized = np.linalg.lstsq(stacked, targets, rcond=None)[0].T
