@@ -122,6 +122,11 @@ def test_moments_and_flow_in_both_precisions(x64: bool) -> None:
         np.testing.assert_allclose(found, readout, rtol=0, atol=1e-3 * np.abs(readout).max() + 200 * eps * time)
 
 
+def test_a_feature_without_curvature_moves_at_its_gradient() -> None:
+    moments = random_features.Moments(jnp.zeros((2, 2)), jnp.array([[0.5, -1.0]]))
+    np.testing.assert_allclose(random_features.flow(moments, 3.0), 6 * moments.targets, rtol=1e-6)
+
+
 def test_gains_are_the_derivative_and_leave_one() -> None:
     key, data, params = start()
     moments = random_features.moments(key, params, data, T, 200)
