@@ -24,6 +24,7 @@ from .freeze_out import dataset_size_for, freeze_out_sizes, freeze_out_times
 from .generalization import best_generalization_time
 from .information import condensation_time_from_mmse, information_from_mmse, mutual_information
 from .laws import LAWS, SCOPES, Law, Scope, gain, soft_dimension
+from .learning_time import gradient_descent_gain, gradient_flow_gain, learning_time, mean_gradient_flow_gain
 from .planted import PlantedResponse, planted_response
 from .pointwise import clt_breakdown_time, condensation_time_at, log_annealed_participation
 from .population import wiener_gain
@@ -55,12 +56,16 @@ __all__ = [
     "freeze_out_times",
     "gain",
     "gain_quantile",
+    "gradient_descent_gain",
+    "gradient_flow_gain",
     "information_from_mmse",
+    "learning_time",
     "log_annealed_participation",
     "log_critical_size",
     "log_size_at_participation",
     "mean_finite_size_gain",
     "mean_finite_size_participation",
+    "mean_gradient_flow_gain",
     "mutual_information",
     "noise",
     "onset_time",

@@ -121,6 +121,19 @@ def as_log_size(n: ArrayLike | None, log_n: ArrayLike | None, dtype: np.dtype) -
     return jnp.asarray(np.log(concrete), dtype)
 
 
+def as_counts(name: str, values: ArrayLike) -> jax.Array:
+    """Check and convert whole numbers >= 0 that fit into ``int32``.
+
+    Raises:
+      ValueError: if one is negative, not whole or too large.
+    """
+    concrete = _concrete(values)
+    if concrete is not None:
+        whole = (concrete >= 0) & (concrete <= np.iinfo(np.int32).max) & (np.floor(concrete) == concrete)
+        _refuse(name, f"whole and between 0 and {np.iinfo(np.int32).max}", concrete, ~whole)
+    return jnp.asarray(values).astype(jnp.int32)
+
+
 def as_multiplicities(multiplicities: npt.ArrayLike) -> np.ndarray:
     """Check and convert how often each point appears, on the host.
 

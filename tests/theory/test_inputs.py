@@ -39,6 +39,10 @@ OF_VARIANCES: dict[str, Callable[[Any], Any]] = {
     "finite_size_gain_quantile": lambda v: theory.finite_size_gain_quantile(v, 5, 0.1),
     "mean_finite_size_gain": lambda v: theory.mean_finite_size_gain(v, 5, 0.1),
     "mean_finite_size_participation": lambda v: theory.mean_finite_size_participation(v, 5, 0.1),
+    "gradient_flow_gain": lambda v: theory.gradient_flow_gain(v, 0.1, 2.0),
+    "gradient_descent_gain": lambda v: theory.gradient_descent_gain(v, 0.1, 3, 0.2),
+    "learning_time": lambda v: theory.learning_time(v, 0.1),
+    "mean_gradient_flow_gain": lambda v: theory.mean_gradient_flow_gain(v, 5, 0.1, 2.0),
 }
 OF_NOISE: dict[str, Callable[[Any], Any]] = {
     "wiener_gain": lambda t: theory.wiener_gain(V, t),
@@ -59,6 +63,10 @@ OF_NOISE: dict[str, Callable[[Any], Any]] = {
     "finite_size_gain_quantile": lambda t: theory.finite_size_gain_quantile(V, 5, t),
     "mean_finite_size_gain": lambda t: theory.mean_finite_size_gain(V, 5, t),
     "mean_finite_size_participation": lambda t: theory.mean_finite_size_participation(V, 5, t),
+    "gradient_flow_gain": lambda t: theory.gradient_flow_gain(V, t, 2.0),
+    "gradient_descent_gain": lambda t: theory.gradient_descent_gain(V, t, 3, 0.2),
+    "learning_time": lambda t: theory.learning_time(V, t),
+    "mean_gradient_flow_gain": lambda t: theory.mean_gradient_flow_gain(V, 5, t, 2.0),
 }
 OF_SIZE: dict[str, Callable[..., Any]] = {
     "condensation_time": lambda **n: theory.condensation_time(V, **n),
@@ -79,6 +87,7 @@ OF_SIZE: dict[str, Callable[..., Any]] = {
     "finite_size_gain_quantile": lambda **n: theory.finite_size_gain_quantile(V, t=0.1, **n),
     "mean_finite_size_gain": lambda **n: theory.mean_finite_size_gain(V, t=0.1, **n),
     "mean_finite_size_participation": lambda **n: theory.mean_finite_size_participation(V, t=0.1, **n),
+    "mean_gradient_flow_gain": lambda **n: theory.mean_gradient_flow_gain(V, t=0.1, training_time=2.0, **n),
 }
 OF_POINT: dict[str, Callable[[Any], jax.Array]] = {
     "clt_breakdown_time": lambda x: theory.clt_breakdown_time(V, 5, point=x),

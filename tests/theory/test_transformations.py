@@ -13,6 +13,7 @@ import pytest
 import theory
 from theory import condensation, duplicates, freeze_out, information, laws, planted, pointwise, population
 from theory.effective_noise import _jitted_noise_of
+from theory.learning_time import _descent, _flow, _learning_time, _mean_flow
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -56,6 +57,10 @@ FUNCTIONS: dict[str, Function] = {
     "freeze_out_times empirical": lambda v, s, t: theory.freeze_out_times(v, log_n=s),
     "dataset_size_for linear": lambda v, s, t: theory.dataset_size_for(v, t, soft_dimension=s, law="linear"),
     "dataset_size_for empirical": lambda v, s, t: theory.dataset_size_for(v, t, soft_dimension=s),
+    "gradient_flow_gain": lambda v, s, t: theory.gradient_flow_gain(v, t, s, initial_gain=t),
+    "gradient_descent_gain": lambda v, s, t: theory.gradient_descent_gain(v, t, 3, s, initial_gain=t),
+    "learning_time": lambda v, s, t: theory.learning_time(v, t, s),
+    "mean_gradient_flow_gain": lambda v, s, t: theory.mean_gradient_flow_gain(v, log_n=s, t=t, training_time=s + t),
 }
 
 # Programs that run a few times on five directions: most of the time goes into compiling them.
@@ -180,6 +185,10 @@ COMPILED = [
     freeze_out._sizes,
     freeze_out._times,
     freeze_out._dataset_size,
+    _flow,
+    _descent,
+    _learning_time,
+    _mean_flow,
 ]
 
 
@@ -201,6 +210,10 @@ def test_eager_calls_compile_once_for_all_numbers() -> None:
         theory.freeze_out_sizes(v, t)
         theory.freeze_out_times(v, n)
         theory.dataset_size_for(v, t, soft_dimension=1.0)
+        theory.gradient_flow_gain(v, t, float(t))
+        theory.gradient_descent_gain(v, t, int(n) % 7, float(t))
+        theory.learning_time(v, t, float(t) / 5)
+        theory.mean_gradient_flow_gain(v, n, t, 2 * float(t))
 
     def sizes() -> list[int]:
         return [f._cache_size() for f in COMPILED]  # type: ignore[attr-defined]
