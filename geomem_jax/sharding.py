@@ -33,7 +33,10 @@ def ensemble_mesh(num_members: int, batch_size: int) -> Mesh:
 
 def put(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     """Place arrays, which every process holds in full, on the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, spec))
+    # An axis of one device is left out, as programs leave it out of their results: else a program that is called with
+    # its own result would be compiled for it again.
+    split = PartitionSpec(*(axis if axis is not None and mesh.shape[axis] > 1 else None for axis in spec))
+    return jax.device_put(tree, NamedSharding(mesh, split if any(split) else PartitionSpec()))
 
 
 def fetch(tree: Any) -> Any:
