@@ -39,7 +39,7 @@ def check_rows(points: ArrayLike, name: str, least: int = 1) -> np.ndarray:
     if points.size == 0:
         raise InputError(f"{name}: shape {points.shape} has no coordinates; give at least one")
     with np.errstate(over="ignore"):  # beyond the range of the precision: infinite, which the next check reports
-        rows = points.reshape(len(points), -1).astype(jnp.result_type(float))
+        rows = points.reshape(len(points), -1).astype(jnp.result_type(float), copy=False)
     usable = np.abs(rows) <= LARGEST_VALUE
     if not usable.all():
         raise InputError(

@@ -8,6 +8,7 @@ from scipy import stats
 from geomem_jax import memorization
 from geomem_jax.errors import InputError
 from geomem_jax.memorization import describe, mean_participation, memorization_report, nearest_ratio
+from geomem_jax.neighbours import two_nearest
 from geomem_jax.statistics import critical_z
 
 TRAIN, SAMPLES, FRESH, DIMENSION = 200, 100, 50, 16
@@ -115,6 +116,15 @@ def test_intervals_cover_the_fraction_of_copies(dimension):
         assert covered["copied"] < least  # chance copies are among them: why there is an excess
 
 
+def test_the_excess_solves_the_mixture():
+    found = memorization._excess(44, 100, 100, 500)  # 0.44 = 0.3 + 0.7 * 0.2
+    assert found.value == pytest.approx(0.3)
+    assert found.lower < 0.25 < 0.35 < found.upper
+    assert memorization._excess(10, 100, 100, 500).value == 0  # fewer than chance
+    assert memorization._excess(5, 5, 1, 1) == (0, 0, 1)  # a chance of 1 cannot be excluded
+    assert memorization._excess(100, 100, 0, 500)[::2] == (1, 1)
+
+
 def test_few_held_out_points_are_no_proof_either_way():
     rng = np.random.default_rng(2)
     train = gaussian(rng, TRAIN)
@@ -143,13 +153,16 @@ def test_the_p_value_is_fishers():
 def test_equal_training_points_are_one():
     rng = np.random.default_rng(3)
     once = gaussian(rng, TRAIN // 4)
-    train = np.concatenate([once, once[::-1], once, once])
+    train = np.concatenate([once[:5], once[:5], once[::-1], once, once, once[10:]])  # the first of some come late
+    nearest_ratio(gaussian(rng, SAMPLES), gaussian(rng, TRAIN))
+    compiled = two_nearest._cache_size()
     samples = np.concatenate([once[:10], once[10:20] + np.float32(1e-3), gaussian(rng, SAMPLES - 20)])
     ratio, nearest = nearest_ratio(samples, train)
-    distance = np.linalg.norm(samples.astype(float)[:, None] - once, axis=-1)
-    ordered = np.sort(distance, axis=1)
+    assert two_nearest._cache_size() == compiled  # one program, however many points are repeated
+    ordered = np.sort(np.linalg.norm(samples.astype(float)[:, None] - once, axis=-1), axis=1)
     np.testing.assert_allclose(ratio, ordered[:, 0] / ordered[:, 1], rtol=40 * np.finfo(np.float32).eps)
-    np.testing.assert_array_equal(nearest, np.argmin(distance, axis=1))  # the first of equal ones
+    every = np.linalg.norm(samples.astype(float)[:, None] - train, axis=-1)
+    np.testing.assert_array_equal(nearest, np.argmin(every, axis=1))  # the first of equal ones
     assert np.all(ratio[:10] == 0)
     assert np.all(ratio[:20] < 1 / 3)
     signed, where = nearest_ratio([[0.1], [0.1]], [[1.0], [-0.0], [0.0]])
