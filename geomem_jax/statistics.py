@@ -9,8 +9,8 @@ Scope.  The ``t`` quantiles assume that averages within a seed are nearly normal
 its replicates never leave the range of the seeds: whatever the nominal confidence, an interval of ``S`` seeds
 covers no more than about :math:`1 - 2^{1 - S}`, which passes 95 % at ``S = 6`` (:data:`MIN_SEEDS`).
 
-Where the draws themselves are independent, as generated samples are, fractions and medians have exact intervals at every
-size (:func:`fraction_interval`, :func:`median_interval`).
+Where the draws themselves are independent, as generated samples are, fractions and medians have exact intervals at
+every size (:func:`fraction_interval`, :func:`median_interval`).
 
 Source.  Hesterberg (2015), The American Statistician 69, 371 (expanded percentile interval).
 """
