@@ -107,3 +107,47 @@ INF = np.inf
 def test_concordance_of_ties_and_censored_sizes(measured, predicted, tau):
     found = statistics.concordance(np.array([measured], float), np.array(predicted, float))
     np.testing.assert_allclose(found, [tau], atol=1e-12)
+
+
+def coverage(intervals, n, probability):
+    """Exact probability that the interval of a binomial count holds its probability."""
+    lower, upper = np.transpose(intervals)
+    return stats.binom.pmf(np.arange(n + 1), n, probability)[(lower <= probability) & (probability <= upper)].sum()
+
+
+@pytest.mark.parametrize("n", [1, 5, 40])
+def test_the_interval_of_a_fraction_covers_at_every_probability(n):
+    probabilities = np.concatenate([np.linspace(0, 1, 101), [1e-4, 1e-3, 0.999]])
+    found = [statistics.fraction_interval(count, n) for count in range(n + 1)]
+    np.testing.assert_allclose([each.value for each in found], np.arange(n + 1) / n)
+    covered = [coverage([each[1:] for each in found], n, probability) for probability in probabilities]
+    assert min(covered) >= 0.95 - 1e-9  # rounding of sums of probabilities
+    # Negative control: the percentile bootstrap, whose resampled counts are binomial about the fraction itself.
+    bootstrap = [stats.binom.ppf([0.025, 0.975], n, count / n) / n for count in range(n + 1)]
+    assert min(coverage(bootstrap, n, probability) for probability in probabilities) < 0.2
+    expected = stats.binomtest(n // 2, n).proportion_ci(0.99, method="exact")
+    assert statistics.fraction_interval(n // 2, n, 0.99)[1:] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [3, 5, 6, 7, 30])
+@pytest.mark.parametrize("atoms", [False, True])
+def test_the_interval_of_a_median_covers(n, atoms):
+    values, truth = np.random.default_rng(n).exponential(size=(1000, n)), np.log(2)
+    if atoms:  # half of the draws and more are one number, and it is the median
+        values, truth = np.maximum(values, 0.8), 0.8
+    found = [statistics.median_interval(row, (0.0, np.inf)) for row in values]
+    covered = np.mean([each.lower <= truth <= each.upper for each in found])
+    # 10 cases at 1e-4 in all; 1 where every interval is the whole support.
+    assert covered > 0.95 - statistics.critical_z(1e-4, 10) * np.sqrt(0.95 * 0.05 / 1000)
+    assert np.mean([each.upper < np.inf for each in found]) == (n >= 6)
+    if n == 30:  # negative control
+        assert np.mean([each.lower <= 3 * truth <= each.upper for each in found]) < 0.1
+
+
+def test_the_interval_of_a_median_is_that_of_the_bootstrap_where_draws_are_many():
+    values = np.random.default_rng(0).permutation(401) / 400
+    found = statistics.median_interval(values, (0.0, 1.0))
+    resampled = np.median(np.random.default_rng(1).choice(values, (2000, 401)), axis=1)
+    # Ranks have a spread of sqrt(401) / 2 = 10; their 2.5 % quantile one of 10 * 2.7 / sqrt(2000) = 0.6, 4 sigma.
+    np.testing.assert_allclose(found[1:], np.quantile(resampled, [0.025, 0.975]), atol=2.5 / 400)
+    assert found.value == 0.5
