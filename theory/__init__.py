@@ -23,16 +23,12 @@ _OFFERED = {
     "condensation": ("basin_multiplicity", "condensation_time", "log_critical_size", "onset_time"),
     "duplicates": ("effective_log_size", "log_size_at_participation"),
     "effective_noise": ("effective_noise",),
-    "finite_size": (
-        "finite_size_gain",
-        "finite_size_participation",
-        "mean_finite_size_gain",
-        "mean_finite_size_participation",
-    ),
+    "finite_size": ("finite_size_gain", "finite_size_participation"),
     "freeze_out": ("dataset_size_for", "freeze_out_sizes", "freeze_out_times"),
     "generalization": ("best_generalization_time",),
     "information": ("condensation_time_from_mmse", "information_from_mmse", "mutual_information"),
     "laws": ("LAWS", "SCOPES", "Law", "Scope", "gain", "soft_dimension"),
+    "mean_finite_size": ("mean_finite_size_gain", "mean_finite_size_participation"),
     "planted": ("PlantedResponse", "planted_response"),
     "pointwise": ("clt_breakdown_time", "condensation_time_at", "log_annealed_participation"),
     "population": ("wiener_gain",),
@@ -48,16 +44,12 @@ if TYPE_CHECKING:  # the same for programs that read this file and do not run it
     from . import noise, random_energy, random_energy_spectrum
     from .condensation import basin_multiplicity, condensation_time, log_critical_size, onset_time
     from .duplicates import effective_log_size, log_size_at_participation
-    from .finite_size import (
-        finite_size_gain,
-        finite_size_participation,
-        mean_finite_size_gain,
-        mean_finite_size_participation,
-    )
+    from .finite_size import finite_size_gain, finite_size_participation
     from .freeze_out import dataset_size_for, freeze_out_sizes, freeze_out_times
     from .generalization import best_generalization_time
     from .information import condensation_time_from_mmse, information_from_mmse, mutual_information
     from .laws import LAWS, SCOPES, Law, Scope, gain, soft_dimension
+    from .mean_finite_size import mean_finite_size_gain, mean_finite_size_participation
     from .planted import PlantedResponse, planted_response
     from .pointwise import clt_breakdown_time, condensation_time_at, log_annealed_participation
     from .population import wiener_gain

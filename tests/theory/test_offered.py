@@ -37,8 +37,13 @@ def test_type_checkers_see_what_is_offered_and_where_it_is_from() -> None:
         assert getattr(theory, name) is (home if name in WHOLE else getattr(home, name))
 
 
-def test_names_are_listed_and_imported_with_a_star() -> None:
-    assert set(theory.__all__) <= set(dir(theory))
+def test_names_are_listed_before_anybody_asks_for_them() -> None:
+    listed = in_fresh_python("import json, theory; print(json.dumps(dir(theory)))")
+    assert set(theory.__all__) <= set(listed)
+    assert len(listed) == len(set(listed))
+
+
+def test_a_star_imports_all_names() -> None:
     namespace: dict[str, object] = {}
     exec("from theory import *", namespace)
     assert set(theory.__all__) <= set(namespace)
