@@ -50,7 +50,7 @@ from ._mellin import FINE, Estimate, Node, Point, Rule, integrate
 from .planted import log_others
 
 
-def _gain_coefficients(p: Point, rule: Rule = FINE) -> Estimate:
+def gain_coefficients(p: Point, rule: Rule = FINE) -> Estimate:
     r"""Return four numbers per group: mean gains are :math:`a+bx_i^2+c\,x_ih_i+e\,h_i^2`, shape ``(4, g)``.
 
     :math:`h` is the offset of the planted point, see :func:`_offset`; without one :math:`c=e=0`.
@@ -80,7 +80,7 @@ def _gain_coefficients(p: Point, rule: Rule = FINE) -> Estimate:
     return Estimate(estimate.mean / p.t, estimate.error / p.t)
 
 
-def _participation(p: Point, rule: Rule = FINE) -> Estimate:
+def participation(p: Point, rule: Rule = FINE) -> Estimate:
     """Return the mean participation ratio."""
     less = jnp.exp(-p.log_n)
 
@@ -92,20 +92,21 @@ def _participation(p: Point, rule: Rule = FINE) -> Estimate:
     return integrate(p, 2, rule, integrand)
 
 
-class _Groups(NamedTuple):
+class Groups(NamedTuple):
     """Directions of equal variance: the variances ``(g,)``, and of which group each direction is, ``(d,)``."""
 
     variances: jax.Array | np.ndarray
     labels: jax.Array | np.ndarray
 
 
-def _grouped(variances: ArrayLike, dtype: np.dtype) -> _Groups:
+def grouped(variances: ArrayLike, dtype: np.dtype) -> Groups:
+    """Groups in increasing order; under a trace, where equal variances cannot be told, one per direction."""
     checked = as_variances(variances, dtype)
     if isinstance(variances, jax.core.Tracer):
-        return _Groups(checked, jnp.arange(checked.size))
+        return Groups(checked, jnp.arange(checked.size))
     # On the host, as arrays of jax would be traced inside a trace of other arguments.
     values, labels = np.unique(np.asarray(variances, dtype), return_inverse=True)
-    return _Groups(values, labels.ravel())
+    return Groups(values, labels.ravel())
 
 
 class _Place(NamedTuple):
@@ -123,7 +124,7 @@ def _offset(place: _Place, variances: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.where(variances > t, place.delta, place.planted)
 
 
-def _at_place(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> tuple[Point, jax.Array]:
+def _at_place(groups: Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> tuple[Point, jax.Array]:
     """What averages at one place depend on, and whether there is one training point only."""
     alone = log_n <= 0
     random = jnp.where(alone, 0, log_n if place.delta is None else log_others(log_n))
@@ -134,27 +135,27 @@ def _at_place(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) ->
     return Point(jnp.asarray(groups.variances), multiplicity, radius, t, random, own, bias), alone
 
 
-def _gain_at(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
+def _gain_at(groups: Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
     point, alone = _at_place(groups, place, log_n, t)
     variances = groups.variances[groups.labels]
     offset = _offset(place, variances, t)
     basis = jnp.stack([jnp.ones_like(place.x), place.x**2, place.x * offset, offset**2])
-    mean, error = (part[:, groups.labels] for part in _gain_coefficients(point))
+    mean, error = (part[:, groups.labels] for part in gain_coefficients(point))
     mean, error = jnp.sum(mean * basis, axis=0), jnp.sum(error * jnp.abs(basis), axis=0)
     still = alone | (variances == 0)  # one point has no variance
     return Estimate(jnp.where(still, 0, mean), jnp.where(still, 0, error))
 
 
-def _participation_at(groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
+def _participation_at(groups: Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
     point, alone = _at_place(groups, place, log_n, t)
-    mean, error = _participation(point)
+    mean, error = participation(point)
     return Estimate(jnp.where(alone, 1, mean), jnp.where(alone, 0, error))
 
 
-_Quantity = Callable[[_Groups, _Place, jax.Array, jax.Array], Estimate]
+_Quantity = Callable[[Groups, _Place, jax.Array, jax.Array], Estimate]
 
 
-def _one_by_one(one: Callable[[jax.Array, jax.Array], Estimate], log_n: jax.Array, t: jax.Array) -> Estimate:
+def one_by_one(one: Callable[[jax.Array, jax.Array], Estimate], log_n: jax.Array, t: jax.Array) -> Estimate:
     """Estimates for every dataset size and noise variance, in the memory of one."""
     log_n, t = jnp.broadcast_arrays(log_n, t)
     found = lax.map(lambda pair: one(*pair), (log_n.ravel(), t.ravel()))
@@ -162,11 +163,11 @@ def _one_by_one(one: Callable[[jax.Array, jax.Array], Estimate], log_n: jax.Arra
 
 
 @partial(jax.jit, static_argnums=0)
-def _everywhere(quantity: _Quantity, groups: _Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
-    return _one_by_one(partial(quantity, groups, place), log_n, t)
+def _everywhere(quantity: _Quantity, groups: Groups, place: _Place, log_n: jax.Array, t: jax.Array) -> Estimate:
+    return one_by_one(partial(quantity, groups, place), log_n, t)
 
 
-def _as_one_point(name: str, values: ArrayLike, groups: _Groups, dtype: np.dtype) -> jax.Array:
+def _as_one_point(name: str, values: ArrayLike, groups: Groups, dtype: np.dtype) -> jax.Array:
     if np.ndim(values) != 1:
         raise ValueError(f"{name} must have shape ({groups.labels.size},), got shape {np.shape(values)}")
     return as_point(name, values, groups.labels.size, dtype)
@@ -184,7 +185,7 @@ def _evaluate(
     if t is None or x is None:
         raise TypeError("give the noise variance t and the point x")
     dtype = working_dtype(variances, t, x)
-    groups = _grouped(variances, dtype)
+    groups = grouped(variances, dtype)
     place = _Place(_as_one_point("x", x, groups, dtype))
     if training_point is not None:
         planted = _as_one_point("training_point", training_point, groups, dtype)

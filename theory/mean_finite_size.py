@@ -32,7 +32,7 @@ from jax import lax
 from ._inputs import ArrayLike, as_log_size, as_positive, working_dtype
 from ._lattice import chi_squared_quantiles, latin_hypercubes
 from ._mellin import FAST, Estimate, Point, stretch
-from .finite_size import _gain_coefficients, _grouped, _Groups, _one_by_one, _participation
+from .finite_size import Groups, gain_coefficients, grouped, one_by_one, participation
 from .planted import log_others
 
 # Blocks whose spread gives the error of an average, points of each, more (divided by the number of groups) where they
@@ -88,7 +88,7 @@ def _planted(p: Point, probe: jax.Array, chi: jax.Array) -> _Draw:
 @partial(jax.jit, static_argnums=0)
 def _averaged(
     kernel: int,
-    groups: _Groups,
+    groups: Groups,
     multiplicity: jax.Array,
     chi: jax.Array,
     bias: jax.Array,
@@ -108,10 +108,10 @@ def _averaged(
         def at(draw: _Draw) -> Estimate:
             point = p._replace(radius=draw.radius, log_own=draw.log_own)
             if kernel == 2:
-                found = _participation(point, FAST)
+                found = participation(point, FAST)
             else:
                 sums = jnp.stack([multiplicity, draw.radius, draw.cross, draw.square]) / multiplicity
-                parts = _gain_coefficients(point, FAST)
+                parts = gain_coefficients(point, FAST)
                 found = Estimate(jnp.sum(parts.mean * sums, axis=0), jnp.sum(parts.error * jnp.abs(sums), axis=0))
             return Estimate(*(draw.weight * part for part in found))
 
@@ -125,15 +125,15 @@ def _averaged(
         still = alone | (groups.variances[groups.labels] == 0) | (groups.labels < 0)
         return Estimate(*(jnp.where(still, 0, part[groups.labels]) for part in (mean, error)))
 
-    return _one_by_one(one, log_n, t)
+    return one_by_one(one, log_n, t)
 
 
-def _without_null_directions(groups: _Groups) -> tuple[_Groups, np.ndarray]:
+def _without_null_directions(groups: Groups) -> tuple[Groups, np.ndarray]:
     """Groups without that of variance 0, label -1, which shifts all energies alike, and their multiplicities."""
     if isinstance(groups.variances, jax.core.Tracer):
         return groups, np.ones(groups.labels.size, int)
     first = int(groups.variances[0] == 0) if groups.variances.size > 1 else 0
-    return _Groups(groups.variances[first:], groups.labels - first), np.bincount(np.asarray(groups.labels))[first:]
+    return Groups(groups.variances[first:], groups.labels - first), np.bincount(np.asarray(groups.labels))[first:]
 
 
 def _draws(multiplicity: np.ndarray, planted: bool) -> np.ndarray:
@@ -156,7 +156,7 @@ def _draws(multiplicity: np.ndarray, planted: bool) -> np.ndarray:
 
 def _average(
     kernel: int,
-    groups: _Groups,
+    groups: Groups,
     multiplicity: np.ndarray,
     point: str,
     probe: float,
@@ -194,7 +194,7 @@ def _evaluate_mean(
     if t is None:
         raise TypeError("give the noise variance t")
     dtype = working_dtype(variances, t)
-    groups, multiplicity = _without_null_directions(_grouped(variances, dtype))
+    groups, multiplicity = _without_null_directions(grouped(variances, dtype))
     return _average(
         kernel, groups, multiplicity, point, probe, as_log_size(n, log_n, dtype), as_positive("t", t, dtype)
     )
@@ -213,7 +213,7 @@ def finite_size_law(
     Under ``jit``, where equal variances cannot be told, ``multiplicity`` says how many directions have each.
     """
     of_each = np.ones(variances.size, int) if multiplicity is None else np.array(multiplicity)
-    groups = _Groups(variances, jnp.arange(variances.size))
+    groups = Groups(variances, jnp.arange(variances.size))
     return _average(1, groups, of_each, point, probe, log_n, t).mean
 
 

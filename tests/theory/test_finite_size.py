@@ -417,7 +417,7 @@ def at_typical_points(dimensions: list[int], t: float) -> np.ndarray:
     def one(m: jax.Array, log_n: jax.Array) -> jax.Array:
         squares = jnp.asarray(LADDER + t)
         point = Point(jnp.asarray(LADDER), m, m * squares, jnp.asarray(t), log_n, jnp.asarray(-jnp.inf), jnp.zeros(()))
-        gains, participation = finite_size._gain_coefficients(point).mean, finite_size._participation(point).mean
+        gains, participation = finite_size.gain_coefficients(point).mean, finite_size.participation(point).mean
         return jnp.append(gains[0] + gains[1] * squares, participation)
 
     with jax.enable_x64(True):
