@@ -35,7 +35,7 @@ from geomem_jax.denoisers import mlp
 from geomem_jax.denoisers.trainable import Params
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # that it may use
 jax.config.update("jax_num_cpu_devices", CORES)
 
 QUICK = [(8, 32, 32, (1, 16), 3)]
