@@ -1,6 +1,7 @@
 """Ensembles train alike however they are cut, stopped or accompanied, and one bad member harms no other."""
 
 import functools
+from collections.abc import Iterator
 
 import chex
 import jax
@@ -14,6 +15,14 @@ from geomem_jax import data, sharding, training
 from geomem_jax.denoisers import mlp
 from geomem_jax.denoisers.trainable import Trainable
 from geomem_jax.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def full_products() -> Iterator[None]:
+    """Products of accelerators keep 10 bits otherwise, and these tests compare programs."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
 
 SOURCE = data.linear_manifold([1.0, 0.5, 0.1])
 MODEL = mlp.edm_mlp(3, 8, 2, 0.5)
@@ -71,6 +80,16 @@ def test_a_member_alone_and_in_an_ensemble_agree() -> None:
     other = select(together.params, 1)
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(select(together.params, 0), other, atol=1e-3)
+
+
+def test_members_one_after_another_end_as_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = run(RECIPE, MEMBERS, (20,))
+    training.advance.clear_cache()
+    monkeypatch.setattr(training, "CACHE_BYTES", 1)
+    in_turn = run(RECIPE, MEMBERS, (12, 8))
+    training.advance.clear_cache()
+    chex.assert_trees_all_close(in_turn.params, together.params, atol=2e-5)
+    np.testing.assert_array_equal(in_turn.step, together.step)
 
 
 def test_only_the_first_points_of_the_own_order_are_seen() -> None:
