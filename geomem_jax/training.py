@@ -35,9 +35,6 @@ from geomem_jax.data.source import Source
 from geomem_jax.denoisers.trainable import Params, Trainable
 from geomem_jax.errors import InputError
 
-CACHE_BYTES = (
-    1_500_000  # what a core keeps near: the second-level cache of a server's, and no less than the speed needs
-)
 BLOCK_S = 1.0  # seconds between two reports of progress
 LOSS_WINDOW = 100  # steps over which the running loss forgets
 
@@ -223,20 +220,6 @@ def _step(recipe: Recipe, data: Data, member: Members, state: State, batch_shard
     return State(params, ema, optimizer, state.key, state.step + 1, running, failed)
 
 
-def _members_at_once(mesh: Mesh, state: State) -> int:
-    """How many of a device's members take their steps together: a divisor of their number.
-
-    On accelerators all.  On a CPU those whose parameters, averages and moments stay in the cache of a core, as every
-    step passes over all of them; the others follow after the last step of these.
-    """
-    count = len(state.step)
-    if mesh.devices.flat[0].platform != "cpu":
-        return count
-    kept = (state.params, state.ema, state.optimizer)
-    fit = CACHE_BYTES * count // sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
-    return max(divisor for divisor in range(1, count + 1) if count % divisor == 0 and divisor <= max(1, fit))
-
-
 @partial(jax.jit, static_argnames=("recipe", "mesh"))
 def advance(
     recipe: Recipe, mesh: Mesh, data: Data, members: Members, state: State, num_steps: jax.Array | int
@@ -256,14 +239,8 @@ def advance(
     """
 
     def on_device(num_steps: jax.Array, data: Data, members: Members, state: State) -> State:
-        def one(member: Members, state: State) -> State:
-            step = partial(_step, recipe, data, member, batch_shards=mesh.shape["batch"])
-            return lax.fori_loop(0, num_steps, lambda _, state: step(state), state)
-
-        at_once = _members_at_once(mesh, state)
-        if at_once == len(state.step):
-            return jax.vmap(one)(members, state)
-        return lax.map(lambda of_member: one(*of_member), (members, state), batch_size=at_once)
+        one = partial(_step, recipe, data, batch_shards=mesh.shape["batch"])
+        return lax.fori_loop(0, num_steps, lambda _, state: jax.vmap(one)(members, state), state)
 
     spread = P("member")
     return jax.shard_map(on_device, mesh=mesh, in_specs=(P(), P(), spread, spread), out_specs=spread)(

@@ -82,16 +82,6 @@ def test_a_member_alone_and_in_an_ensemble_agree() -> None:
         chex.assert_trees_all_close(select(together.params, 0), other, atol=1e-3)
 
 
-def test_members_one_after_another_end_as_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = run(RECIPE, MEMBERS, (20,))
-    training.advance.clear_cache()
-    monkeypatch.setattr(training, "CACHE_BYTES", 1)
-    in_turn = run(RECIPE, MEMBERS, (12, 8))
-    training.advance.clear_cache()
-    chex.assert_trees_all_close(in_turn.params, together.params, atol=2e-5)
-    np.testing.assert_array_equal(in_turn.step, together.step)
-
-
 def test_only_the_first_points_of_the_own_order_are_seen() -> None:
     expected = run(RECIPE, MEMBERS, (10,))
     everything = points()
