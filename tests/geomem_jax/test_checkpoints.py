@@ -274,6 +274,11 @@ def killed(*args: object, **kwargs: object) -> None:
     raise Killed
 
 
+def killed_while_removing(path: Path) -> None:
+    (path / "description.json").unlink()
+    raise Killed
+
+
 @pytest.mark.parametrize(
     ("moment", "found"),
     [
@@ -292,9 +297,10 @@ def test_a_save_that_stops_anywhere_leaves_a_good_checkpoint(
     for steps in (2, 5):
         checkpoints.save(tmp_path, after(steps), DESCRIPTION)
     with monkeypatch.context() as patch:
-        patch.setattr(*moment, killed)
+        patch.setattr(*moment, killed_while_removing if moment[1] == "rmtree" else killed)
         with pytest.raises(Killed):
             checkpoints.save(tmp_path, after(12), DESCRIPTION)
+    assert all((path / "description.json").exists() for path in (tmp_path / "checkpoint").glob("[0-9]*"))
     restored = checkpoints.restore(tmp_path, template, DESCRIPTION)
     assert restored is not None
     assert_same(restored, after(found))
