@@ -86,7 +86,7 @@ def _distinct_first(train: np.ndarray) -> tuple[np.ndarray, int]:
         raise InputError(f"train: points differ by {spread:.3g} at most, below {SMALLEST_SPREAD:g}; rescale all points")
     repeated = np.ones(len(train), bool)
     repeated[first] = False
-    return np.concatenate([np.sort(first), np.flatnonzero(repeated)]), len(first)
+    return np.concatenate([first, np.flatnonzero(repeated)]), len(first)
 
 
 def nearest_ratio(x: ArrayLike, train: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

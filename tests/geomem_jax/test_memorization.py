@@ -168,7 +168,7 @@ def test_equal_training_points_are_one():
     signed, where = nearest_ratio([[0.1], [0.1]], [[1.0], [-0.0], [0.0]])
     np.testing.assert_allclose((signed[0], where[0]), (1 / 9, 1), rtol=1e-6)
     # Distinct in float32, though their squared distance underflows: a sample on both is a copy.
-    assert nearest_ratio([[0.0], [1.0]], [[0.0], [1e-30], [1.0]])[0].tolist() == [0, 0]
+    assert nearest_ratio([[0, 0], [1, 1]], [[0, 0], [1e-30, 1e-30], [1, 1]])[0].tolist() == [0, 0]
 
 
 def test_images_are_flattened_and_units_do_not_matter():
