@@ -59,7 +59,7 @@ def measure(
       A :class:`Snapshot`.
     """
 
-    def at_points(params: Params, clean: jax.Array, key: jax.Array) -> Snapshot:
+    def at_points(params: Params, clean: jax.Array, key: jax.Array, basis: jax.Array, t: jax.Array) -> Snapshot:
         noise = jax.random.normal(key, clean.shape, clean.dtype)
 
         def at_noise(t: jax.Array) -> Snapshot:
@@ -72,27 +72,30 @@ def measure(
 
         return jax.lax.map(at_noise, t)
 
-    def at_origin(params: Params) -> Snapshot:
-        origin = jnp.zeros((1, basis.shape[0]), t.dtype)
+    def at_origin(params: Params, origin: jax.Array, basis: jax.Array, t: jax.Array) -> Snapshot:
         gain = jax.lax.map(lambda t: jacobian.gains(partial(model.denoise, params), origin, t, basis)[0], t)
         return Snapshot(gain, jnp.full_like(gain, jnp.nan), gain, jnp.full_like(gain, jnp.nan))
 
-    def one(member: Members, params: Params, data: Data, noise_keys: jax.Array) -> Snapshot:
+    def one(
+        member: Members, params: Params, data: Data, noise_keys: jax.Array, origin: jax.Array, *grid: jax.Array
+    ) -> Snapshot:
         own = data.train[member.seed, jnp.arange(points) % member.size]
         others = data.held_out[member.seed, jnp.arange(points) % data.held_out.shape[1]]
         keys = noise_keys[member.seed]
         classes = [
-            at_points(params, data.points[own], keys[0]),
-            at_points(params, data.points[others], keys[1]),
-            at_origin(params),
+            at_points(params, data.points[own], keys[0], *grid),
+            at_points(params, data.points[others], keys[1], *grid),
+            at_origin(params, origin, *grid),
         ]
         return jax.tree.map(lambda *parts: jnp.stack(parts), *classes)
 
-    def on_device(members: Members, params: Params, data: Data, noise_keys: jax.Array) -> Snapshot:
-        return jax.vmap(one, (0, 0, None, None))(members, params, data, noise_keys)
+    def on_device(members: Members, params: Params, data: Data, noise_keys: jax.Array, *rest: jax.Array) -> Snapshot:
+        # Derivative rules do not mix what differs between devices, as parameters, with what does not.
+        rest = jax.tree.map(lambda part: jax.lax.pcast(part, "member", to="varying"), rest)
+        return jax.vmap(one, (0, 0, *[None] * (2 + len(rest))))(members, params, data, noise_keys, *rest)
 
     spread = P("member")
     # Each member's points are not split over the batch axis: devices along it would repeat the work of the first.
-    return jax.shard_map(on_device, mesh=mesh, in_specs=(spread, spread, P(), P()), out_specs=spread)(
-        members, params, data, noise_keys
+    return jax.shard_map(on_device, mesh=mesh, in_specs=(spread, spread, P(), P(), P(), P(), P()), out_specs=spread)(
+        members, params, data, noise_keys, jnp.zeros((1, basis.shape[0]), t.dtype), basis, t
     )
