@@ -2,8 +2,8 @@
 # # Where does the leading-order law round off, and does the exact average follow through condensation?
 #
 # The empirical law of `theory.effective_noise` is sharp: Wiener gains above the condensation size, then a kink. At
-# twelve directions the measured score is rounded. `theory.finite_size` averages it over training sets exactly, with no
-# parameter.
+# twelve directions the measured score is rounded. `theory.mean_finite_size` averages it over training sets exactly,
+# with no parameter.
 
 # %%
 import jax

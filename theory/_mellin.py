@@ -217,7 +217,8 @@ class Node(NamedTuple):
 
     Moments are about the mean of the tilt c of the crossing, ``(2, g)``: that of ``y_i`` is ``mean`` times ``x_i``,
     that of ``y_i^2`` is ``spread`` plus ``square`` times ``x_i^2``.  ``rest`` ``(g,)`` times ``x_i`` is ``x_i`` less
-    the mean of the tilt.  ``share`` is the weight of eq. (4), 1/(N s M(1)), or 1 where the bias is 0.
+    the mean of the tilt.  ``share`` is 1/(N s M(1)), the weight in eq. (1) of :mod:`theory.mean_finite_size`,
+    or 1 where the bias is 0.
     """
 
     log_s: jax.Array

@@ -69,11 +69,14 @@ def time_where(
     solvable = jnp.isfinite(log_n) & (log_n > 0)
     budget = jnp.where(solvable, log_n, 1)
 
+    tiny = jnp.finfo(variances.dtype).tiny
+
     def excess(u: jax.Array) -> jax.Array:
-        return nats(jnp.exp(u), scale) - budget
+        # exp(log(tiny)) may round to less, which is then flushed to 0.
+        return nats(jnp.maximum(jnp.exp(u), tiny), scale) - budget
 
     # A margin: with one direction the root is the bound itself to rounding.
-    low = jnp.maximum(-2 * budget - 2, jnp.log(jnp.finfo(variances.dtype).tiny))
+    low = jnp.maximum(-2 * budget - 2, jnp.log(tiny))
     high = jnp.maximum(jnp.log(bound / scale / budget), low)
     root = scale * jnp.exp(decreasing_root(excess, low, high))
     # No root above the smallest number of this precision: the time is 0 to it.

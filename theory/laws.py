@@ -11,7 +11,7 @@ name               gains of                                               formul
 ``"population"``   infinite data                                          :mod:`theory.population`
 ``"linear"``       the linear score                                       :mod:`theory.effective_noise` (2)
 ``"empirical"``    the empirical score at held-out points, leading order  :mod:`theory.effective_noise` (3)
-``"finite_size"``  the same, averaged exactly at any size                 :mod:`theory.finite_size` (1), (2)
+``"finite_size"``  the same, averaged exactly at any size                 :mod:`theory.mean_finite_size`
 ``"typical"``      the same, median over points                           :mod:`theory.typical` (2)
 ``"planted"``      the empirical score at noised training points          :mod:`theory.planted` (3)
 =================  =====================================================  ==================================
@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from ._inputs import ArrayLike, as_between, as_log_size, as_positive, as_variances, working_dtype
 from .effective_noise import NOISES
-from .finite_size import finite_size_law, mean_finite_size_gain
+from .mean_finite_size import finite_size_law, mean_finite_size_gain
 from .planted import planted_law
 from .typical import check_quantile, typical_law
 

@@ -176,8 +176,10 @@ def planted_times(variances: jax.Array, log_n: jax.Array, probe: jax.Array | flo
     solvable = jnp.isfinite(budget) & (budget > 0)
     needed = jnp.where(solvable, budget, 1)
 
+    tiny = jnp.finfo(relative.dtype).tiny
+
     def excess(u: jax.Array) -> jax.Array:
-        t = jnp.exp(u)
+        t = jnp.maximum(jnp.exp(u), tiny)  # exp(log(tiny)) may round to less, which is then flushed to 0
 
         # Over the directions one by one: never a (d, d) array.
         def add(total: jax.Array, variance: jax.Array) -> tuple[jax.Array, None]:
@@ -187,7 +189,7 @@ def planted_times(variances: jax.Array, log_n: jax.Array, probe: jax.Array | flo
         return total - jnp.arcsinh(_probe_share(relative, t, probe)) + jnp.arcsinh(jnp.ones_like(t)) - needed
 
     # As for a common share of 1; and arsinh 1 - arsinh c <= 1 - c <= (1 - r) v/t.
-    low = jnp.maximum(-2 * needed - 2, jnp.log(jnp.finfo(relative.dtype).tiny))
+    low = jnp.maximum(-2 * needed - 2, jnp.log(tiny))
     bound = (2 - probe) / 2 * jnp.sum(relative) + (1 - probe) * relative
     low = jnp.full_like(relative, low)
     high = jnp.maximum(jnp.log(bound / needed), low)

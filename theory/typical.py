@@ -19,7 +19,7 @@ training points, while the median vanishes exponentially.
 
 Which mean and which m.  To leading order :math:`\bar g_i` is the empirical law and :math:`m=t/\kappa`.  At finite size
 the mean and :math:`m=1-\bar Y`, with :math:`\bar Y` the mean participation ratio, are known exactly
-(:mod:`theory.finite_size`), and (2) is far better with those.
+(:mod:`theory.mean_finite_size`), and (2) is far better with those.
 
 Scope.  Held-out points.  The shape (1) is asymptotic, ``d`` to infinity at fixed :math:`\log N/d`.  With exact mean and
 participation, at 24 to 72 directions and 30 to 3000 points, the median is good to 15 % from a fifth of :math:`t_c` up;
@@ -37,7 +37,7 @@ import numpy as np
 from ._inputs import ArrayLike, as_log_size, as_positive, as_variances, working_dtype
 from ._lattice import normal_points
 from .effective_noise import empirical_noise
-from .finite_size import Estimate, mean_finite_size_gain, mean_finite_size_participation
+from .mean_finite_size import Estimate, mean_finite_size_gain, mean_finite_size_participation
 
 SAMPLES, TERMS = 4096, 24  # of the weights; those beyond are one continuum
 KNOTS = 101

@@ -98,7 +98,10 @@ def _rows(array: jax.Array, index: jax.Array) -> jax.Array:
 def _add_block(sums: _Sums, x: jax.Array, block: jax.Array, offset: jax.Array) -> _Sums:
     """Add a block of training points; log weights are ``x . y - offset``, ``x`` already divided by ``t``."""
     dot = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    log_weights = dot(x, block.T) - offset
+    # Computed once: a compiler that forms the products again in each pass of the search may round them differently, and
+    # the largest is then not found.
+    products, offset = lax.optimization_barrier((dot(x, block.T), offset))
+    log_weights = products - offset
     largest, nearest = _largest(log_weights)
     changed = largest > sums.log_weight
     log_weight = jnp.where(changed, largest, sums.log_weight)

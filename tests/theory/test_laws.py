@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import theory
-from theory import finite_size, freeze_out
+from theory import freeze_out, mean_finite_size
 
 from . import naive
 
@@ -151,8 +151,8 @@ def test_frozen_by_the_exact_mean(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The average is over few points here, here and there the same ones: its accuracy is tested with it.
     """
-    monkeypatch.setattr(finite_size, "POINTS", 1)
-    monkeypatch.setattr(finite_size, "LIGHT", 2)
+    monkeypatch.setattr(mean_finite_size, "POINTS", 1)
+    monkeypatch.setattr(mean_finite_size, "LIGHT", 2)
     monkeypatch.setattr(freeze_out, "SCAN", 12)
     v, t = np.array([1.0, 0.25, 0.25]), 0.05
     with jax.enable_x64(True):
