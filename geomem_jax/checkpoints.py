@@ -192,11 +192,10 @@ def restore(folder: Path, template: State, description: dict[str, object]) -> St
             raise InputError(f"checkpoint {path} is damaged: state/{name} {what}; {mend}")
 
     wanted = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
-        for name, array in _arrays(template).items()
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=leaf.sharding)
+        for (name, array), leaf in zip(_arrays(template).items(), jax.tree.leaves(template), strict=True)
     }
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         arrays = checkpointer.restore(path / "state", args=ocp.args.StandardRestore(wanted))
     state = jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in wanted])
-    key = jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(template.key))
-    return state._replace(key=jax.device_put(key, template.key.sharding))
+    return state._replace(key=jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(template.key)))

@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -54,8 +55,16 @@ def main() -> None:
     """What a child process does: train to a step, and from what it saved there to the next one."""
     for last in map(int, sys.argv[2:]):
         continue_run(Path(sys.argv[1]), last)
-    assert training.advance._cache_size() == 1
-    print(len(setup()[2].step.sharding.device_set))
+    *_, template, advance = setup()
+    restored = checkpoints.restore(Path(sys.argv[1]), template, DESCRIPTION)
+    assert restored is not None
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    advance(advance(restored, 1), 1)
+    assert not [event for event in compiled if "backend_compile" in event]
+    jax.jit(lambda step: step + 12345)(restored.step)
+    assert [event for event in compiled if "backend_compile" in event]
+    print(len(restored.step.sharding.device_set))
 
 
 def numbers(state: training.State) -> list[np.ndarray]:
@@ -172,8 +181,9 @@ def test_another_model_optimizer_or_generator_is_refused(tmp_path: Path) -> None
     checkpoints.save(tmp_path, after(2), DESCRIPTION)
 
     def other(recipe: training.Recipe) -> training.State:
-        params = jax.vmap(recipe.model.init)(template.key)
-        return template._replace(params=params, ema=params, optimizer=jax.vmap(recipe.optimizer.init)(params))
+        params = jax.eval_shape(jax.vmap(recipe.model.init), template.key)
+        optimizer = jax.eval_shape(jax.vmap(recipe.optimizer.init), params)
+        return template._replace(params=params, ema=params, optimizer=optimizer)
 
     wide = other(RECIPE._replace(model=mlp.edm_mlp(3, 9, 2, 0.5)))
     message = refusal(tmp_path, wide)
@@ -308,20 +318,31 @@ def latest(folder: Path) -> int:
     return max((int(path.name) for path in (folder / "checkpoint").glob("[0-9]*")), default=0)
 
 
-def test_a_run_that_is_killed_and_resumed_ends_bit_for_bit_where_it_would_have_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "delays",
+    [
+        (0.0,),
+        # Starting a process for each takes most of a minute.
+        pytest.param((0.003, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13), marks=pytest.mark.slow),
+    ],
+    ids=["once", "often"],
+)
+def test_a_run_that_is_killed_ends_bit_for_bit_where_it_would_have_ended(
+    tmp_path: Path, delays: tuple[float, ...]
+) -> None:
     *_, template, _ = setup()
-    # Killed while it runs, and again as soon as a save is seen to have begun.
-    for moment in ("[0-9]*", ".*.partial"):
+    for delay in delays:  # in seconds, after a save has been seen to begin
         begun = latest(tmp_path)
         process = child(tmp_path, 10**9)
         deadline = time.monotonic() + 120
-        while latest(tmp_path) < begun + 9 or not list((tmp_path / "checkpoint").glob(moment)):
+        while latest(tmp_path) < begun + 9 or not list((tmp_path / "checkpoint").glob(".*.partial")):
             assert process.poll() is None, process.stdout and process.stdout.read()
             assert time.monotonic() < deadline
             time.sleep(0.001)
+        time.sleep(delay)
         process.kill()
         process.communicate()
-        assert process.returncode == -9
+        assert process.returncode == -signal.SIGKILL
     last = latest(tmp_path) + 9
     process = child(tmp_path, last)
     output, _ = process.communicate(timeout=120)
