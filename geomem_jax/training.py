@@ -288,6 +288,7 @@ def train(
             elapsed = time.monotonic() - begin
             # The first call compiles as well; the length of a block changes nothing but how often is reported.
             block = max(1, min(4 * block, int(taken * BLOCK_S / max(elapsed, 1e-6)))) if done else 4
+            block = sharding.from_first(block)  # all processes must take the same steps
             after_block(state)
         if done <= target and int(sharding.fetch(state.step)[0]) == target:
             yield state
