@@ -1,14 +1,15 @@
-"""The command line: ``geomem predict`` and ``geomem overlay``."""
+"""The command line: ``geomem predict``, ``geomem overlay`` and ``geomem train``."""
 
 import contextlib
 import io
+import os
 import sys
 from itertools import groupby
 from typing import Annotated
 
 import tyro
 
-from geomem_jax.config import OverlayOptions, PredictOptions
+from geomem_jax.config import OverlayOptions, PredictOptions, TrainOptions
 from geomem_jax.errors import InputError
 
 # Everything heavier is imported when it is needed, so that help and errors come at once.
@@ -16,6 +17,7 @@ from geomem_jax.errors import InputError
 Command = (
     Annotated[OverlayOptions, tyro.conf.subcommand("overlay")]
     | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+    | Annotated[TrainOptions, tyro.conf.subcommand("train")]
 )
 
 
@@ -41,7 +43,24 @@ def _overlay(options: OverlayOptions) -> None:
     print(f"\nreport: {folder / 'report.html'}")
 
 
-def _parse() -> OverlayOptions | PredictOptions:
+def _train(options: TrainOptions) -> None:
+    import jax
+    from rich.console import Console
+
+    from geomem_jax import tables, train
+
+    if jax.config.values["jax_num_cpu_devices"] < 0:
+        # Networks are spread over devices: every core is made one, unless the user or a program around this chose.
+        with contextlib.suppress(RuntimeError):  # where devices are running already
+            jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    folder, dataset = train.run(options, Console(stderr=True))
+    if jax.process_index() > 0:
+        return
+    tables.print_trained(dataset)
+    print(f"\nresult: {folder / train.RESULTS}, figure: {folder / train.FIGURE}")
+
+
+def _parse() -> OverlayOptions | PredictOptions | TrainOptions:
     """Parse the command line; an error of the parser, which it prints at length, becomes one line."""
     shown = io.StringIO()
     try:
@@ -70,6 +89,8 @@ def main() -> None:
         options = _parse()
         if isinstance(options, PredictOptions):
             _predict(options)
+        elif isinstance(options, TrainOptions):
+            _train(options)
         else:
             _overlay(options)
     except InputError as error:

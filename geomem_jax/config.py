@@ -1,11 +1,15 @@
 """What a run is made of: the frozen dataclasses from which the command line is generated."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 from geomem_jax.errors import InputError
 
 LARGEST_SEED = 2**32 - 1  # of more bits a key of random numbers would use the lowest 32
+LARGEST_STEP = 2**31 - 1  # steps are counted in 32 bits
 LARGEST_SIZE = 2**53  # double precision counts no further
 
 
@@ -80,6 +84,146 @@ class OverlayOptions(SpectrumOptions):
                 raise InputError(f"--{name} is {value}; give at least {least}")
         if self.seed > LARGEST_SEED:
             raise InputError(f"--seed is {self.seed}; give at most {LARGEST_SEED}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions(SpectrumOptions):
+    """Train networks on growing subsets of the data and measure their gains while they train."""
+
+    preset: Literal["ladder", "paper-toy"] | None = None
+    """Options to start from; those that are given win."""
+    sizes: str | None = None
+    """Dataset sizes, one network per size and seed (default: 16 to 4096, or to what the data hold)."""
+    seeds: int | None = None
+    """Independent training sets, the unit of every error bar (default: 3)."""
+    steps: int | None = None
+    """Training steps (default: 10000)."""
+    snapshots: int | None = None
+    """How many times to measure, evenly in the logarithm, from a hundredth of the steps on (default: 7)."""
+    network: Literal["mlp", "toy"] | None = None
+    """A multilayer perceptron, or the toy network of arXiv:2410.08727 (default: mlp)."""
+    width: int | None = None
+    """Units of each hidden layer of the perceptron (default: 128)."""
+    depth: int | None = None
+    """Hidden layers of the perceptron (default: 3)."""
+    bfloat16: bool = False
+    """Compute the perceptron in bfloat16; parameters stay in single precision."""
+    batch: int | None = None
+    """Points per step (default: 128)."""
+    optimizer: Literal["adam", "radam"] | None = None
+    """Optimizer (default: adam, its learning rate risen to over a hundred steps)."""
+    learning_rate: float | None = None
+    """Learning rate, constant: training time is an axis (default: 0.001)."""
+    ema_decay: float | None = None
+    """Decay per step of the averaged parameters, which are what is measured (default: 0.999)."""
+    noise_range: str | None = None
+    """Smallest and largest noise *standard deviation* trained at, log-uniform between (default: 0.02,3)."""
+    t: str | None = None
+    """Noise variances to measure at (default: 0.01,0.1)."""
+    points: int | None = None
+    """Points at which gains are measured, per network and point class (default: 256)."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    out: Path | None = None
+    """The run's own, new folder (default: runs/NAME-trained)."""
+    resume: Path | None = None
+    """Folder of an interrupted run, to be finished with its own options."""
+    coordinator: str | None = None
+    """Of a run on several hosts: address of the first process, host:port, or auto."""
+    process_id: int | None = None
+    """Of a run on several hosts: which process this is."""
+    num_processes: int | None = None
+    """Of a run on several hosts: how many processes there are."""
+
+    def check(self) -> None:
+        """Refuse numbers out of range."""
+        SpectrumOptions.check(self)
+        least = {"seeds": 1, "steps": 1, "snapshots": 1, "width": 1, "depth": 1, "batch": 1, "points": 2, "seed": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise InputError(f"--{name.replace('_', '-')} is {value}; give at least {bound}")
+        for name, most in (("steps", LARGEST_STEP), ("seed", LARGEST_SEED)):
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise InputError(f"--{name} is {value}; give at most {most}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise InputError(f"--learning-rate is {self.learning_rate:g}; give a positive number such as 0.001")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise InputError(f"--ema-decay is {self.ema_decay:g}; give a number from 0 to below 1, such as 0.999")
+        if self.coordinator is not None and self.out is None and self.resume is None:
+            raise InputError("--coordinator needs --out, the same folder in every process")
+
+    def resolved(self) -> "TrainOptions":
+        """Fill in what is not given: from the preset, then from the defaults.
+
+        Raises:
+          InputError: if an option of the perceptron is given with the toy network.
+        """
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        preset = dict(PRESETS[self.preset]) if self.preset is not None else {}
+        if any(name in given for name in ("data", "variances", "two_level", "power_law")):
+            preset.pop("data", None)
+            preset.pop("two_level", None)
+        elif self.normalized or self.embedding is not None:
+            preset.pop("data", None)  # the ladder is what a spectrum is by default
+        filled = {**TRAIN_DEFAULTS, **preset, **given}
+        if filled["network"] == "mlp":
+            filled = {"width": 128, "depth": 3} | filled
+        elif self.width is not None or self.depth is not None or self.bfloat16:
+            raise InputError("--width, --depth and --bfloat16 are of the mlp; leave them out, or give --network mlp")
+        return TrainOptions(**filled)
+
+
+TRAIN_DEFAULTS: Mapping[str, object] = MappingProxyType(
+    {
+        "seeds": 3,
+        "steps": 10_000,
+        "snapshots": 7,
+        "network": "mlp",
+        "batch": 128,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "ema_decay": 0.999,
+        "noise_range": "0.02,3",
+        "t": "0.01,0.1",
+        "points": 256,
+    }
+)
+"""What :meth:`TrainOptions.resolved` fills in; sizes depend on the data, width and depth on the network."""
+
+PRESETS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "ladder": {"data": "ladder", "sizes": "20,40,80,160,320,640,1280,20000", "steps": 48_000},
+        # As in the paper and the authors' code; two million steps take a day on a CPU.
+        "paper-toy": {
+            "two_level": "2:1,5:0.09,23:0.0001",
+            "sizes": "100,200,500,1000,2000,5000,10000,20000",
+            "steps": 2_000_000,
+            "network": "toy",
+            "optimizer": "radam",
+            "learning_rate": 1e-4,
+            "ema_decay": 0.9999,
+            "noise_range": "0.01,50",
+        },
+    }
+)
+"""Options that a preset replaces."""
+
+
+def parse_noise_range(text: str) -> tuple[float, float]:
+    """Read the smallest and the largest noise standard deviation, such as ``0.02,3``.
+
+    Raises:
+      InputError: unless these are two ascending numbers of which single precision knows the squares.
+    """
+    try:
+        low, high = (float(entry) for entry in text.split(","))
+    except ValueError:
+        raise InputError(f"--noise-range is {text!r}; give two standard deviations such as 0.02,3") from None
+    if not 1e-15 <= low < high <= 1e15:
+        raise InputError(f"--noise-range is {text}; give two ascending standard deviations between 1e-15 and 1e15")
+    return low, high
 
 
 def parse_sizes(text: str, option: str, least: int) -> tuple[int, ...]:

@@ -1,14 +1,12 @@
 """The main job: predict, measure, overlay; one folder per run."""
 
-import dataclasses
 import time
 from pathlib import Path
 
 import xarray as xr
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from geomem_jax import data, results, sweep
+from geomem_jax import data, results, runs, sweep
 from geomem_jax.config import OverlayOptions, parse_noise_variances, parse_sizes
 from geomem_jax.data.source import Source
 from geomem_jax.errors import InputError
@@ -32,53 +30,19 @@ def _grid(options: OverlayOptions, source: Source) -> sweep.Grid:
     return grid
 
 
-def _configuration(options: OverlayOptions) -> dict[str, object]:
-    """Plain options from which the run can be repeated; where it was written to is not part of it."""
-    plain = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("out", "resume")}
-    if options.data is not None and options.data not in data.BUNDLED:
-        plain["data"] = str(Path(options.data).resolve())
-    return plain
-
-
-def _new_folder(options: OverlayOptions, source: Source) -> Path:
-    if options.out is not None:
-        if options.out.exists():
-            raise InputError(
-                f"{options.out} exists; give another --out, or finish that run with --resume {options.out}"
-            )
-        folder = options.out
-    else:
-        stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in Path(source.name).stem)
-        taken = (Path("runs") / (stem if count == 1 else f"{stem}-{count}") for count in range(1, 10**6))
-        folder = next(path for path in taken if not path.exists())
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot create {folder}: {error.strerror}; give another --out") from error
-    return folder
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console)
-
-
 def _start(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
     source = data.from_options(options, options.seed)
     grid = _grid(options, source)
-    folder = _new_folder(options, source)
+    folder = runs.new_folder(options.out, source.name)
     try:
-        with _progress(console) as progress:
+        with runs.progress_bar(console) as progress:
             task = progress.add_task("predicting", total=len(grid.sizes))
             dataset = sweep.prepare(
-                source, grid, _configuration(options), sweep.laws_of(source), lambda size: progress.advance(task)
+                source,
+                grid,
+                runs.configuration(options, ("out", "resume")),
+                sweep.laws_of(source),
+                lambda size: progress.advance(task),
             )
         results.save(dataset, folder / RESULTS)
     except BaseException:
@@ -115,7 +79,7 @@ def _measure(console: Console, folder: Path, dataset: xr.Dataset, source: Source
     """Measure what is missing, with progress; whatever happens, what was measured is on disk afterwards."""
     todo = sweep.remaining(dataset)
     total = sum(sweep.cell_cost(size) for _, size in todo)
-    with _progress(console) as progress:
+    with runs.progress_bar(console) as progress:
         task = progress.add_task("measuring", total=total)
         saved = time.monotonic()
 

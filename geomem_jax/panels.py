@@ -98,7 +98,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
     if exact:
         stored = predicted_relative_gain(dataset, EXACT)
         stored = stored[:, at] if along == "dataset_size" else stored[at]
-    shown, colors = _told_apart(dataset)
+    shown, colors = told_apart(dataset)
     top = min(1.12 * float(np.nanmax([1.0, *cells[0][:, shown].ravel()])), HIGHEST_RELATIVE_GAIN)
     for group, color in zip(shown, colors, strict=True):
         axes.plot(_dense(x), line[:, group], color=color, linestyle=style.line, linewidth=1 if exact else 1.5)
@@ -125,7 +125,7 @@ def _has_exact(dataset: xr.Dataset) -> bool:
     return EXACT in laws(dataset)
 
 
-def _told_apart(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
+def told_apart(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
     """Positions of the distinct variances that are shown, evenly spaced by rank, and their colours."""
     shown = spaced(len(distinct_variances(dataset).variance), len(VARIANCE_COLORS))
     return shown, [VARIANCE_COLORS[index] for index in spaced(len(VARIANCE_COLORS), len(shown))]
@@ -134,7 +134,7 @@ def _told_apart(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
 def variance_legend(axes: Axes, dataset: xr.Dataset) -> None:
     """Explain the colours of :func:`relative_gain`, to the right of the last panel of a row."""
     groups = distinct_variances(dataset)
-    shown, colors = _told_apart(dataset)
+    shown, colors = told_apart(dataset)
     handles = [
         axes.plot(BLANK, BLANK, color=color, linewidth=3, label=f"{groups.variance[group]:.3g}")[0]
         for group, color in zip(shown, colors, strict=True)

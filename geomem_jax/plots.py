@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import theory
-from geomem_jax import curves, panels
+from geomem_jax import curves, panels, trained_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.freeze_out import comparison_noise
 
@@ -142,6 +142,32 @@ def overlay(dataset: xr.Dataset) -> Figure:
         title = f"{_plain(str(dataset.attrs['name']))}: theory and measurement at held-out points, {sets}"
         figure.suptitle(title, fontsize=13, parse_math=False)
         figure.supxlabel(f"Lines: theory, nothing fitted. Points: measurement. {bars}", fontsize=10)
+    return figure
+
+
+def training(dataset: xr.Dataset) -> Figure:
+    """Draw what training did: relative gains against steps, and against N at the end, at the smallest noise variance.
+
+    Args:
+      dataset: of :mod:`geomem_jax.trained_results`, with one snapshot measured or more.
+    """
+    at_noise = int(np.argmin(dataset["noise_variance"].values))
+    shown = trained_panels.shown_sizes(dataset)
+    with _figure(9) as figure:
+        top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
+        row = top.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axes, size in zip(row, shown, strict=True):
+            trained_panels.against_steps(axes, dataset, size, at_noise, curves.POINT)
+        row[0].set_ylabel("relative gain ρ, held-out points")
+        left, right = bottom.subplots(1, 2, sharey=True)
+        trained_panels.against_size(left, dataset, at_noise, "train")
+        trained_panels.against_size(right, dataset, at_noise, "held_out")
+        left.set_ylabel("relative gain ρ = g / g(infinite data)")
+        panels.variance_legend(right, dataset)
+        t, seeds = dataset["noise_variance"].values[at_noise], dataset.sizes["seed"]
+        name = _plain(str(dataset.attrs["name"]))
+        title = f"{name}: gains of trained networks at noise variance t = {t:.3g}, {seeds} training sets"
+        figure.suptitle(title, fontsize=13, parse_math=False)
     return figure
 
 

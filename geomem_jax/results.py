@@ -70,11 +70,21 @@ def empty(
         "direction": np.arange(len(variances)),
         "law": list(laws),
     }
+    return blank(DIMENSIONS, STARTS, coordinates, variances, attributes)
+
+
+def blank(
+    dimensions: Mapping[str, tuple[str, ...]],
+    starts: Mapping[str, tuple[float, type]],
+    coordinates: Mapping[str, Sequence[object] | np.ndarray],
+    variances: np.ndarray,
+    attributes: Mapping[str, object],
+) -> xr.Dataset:
+    """Build a dataset of variables of the given dimensions, filled with their starts or with nan (float32)."""
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for name, dimensions in DIMENSIONS.items():
-        shape = tuple(len(coordinates[dimension]) for dimension in dimensions)
-        start, dtype = STARTS.get(name, (np.nan, np.float32))
-        variables[name] = (dimensions, np.full(shape, start, dtype))
+    for name, dims in dimensions.items():
+        start, dtype = starts.get(name, (np.nan, np.float32))
+        variables[name] = (dims, np.full([len(coordinates[dim]) for dim in dims], start, dtype))
     dataset = xr.Dataset(variables, coordinates, attrs=dict(attributes))
     return dataset.assign_coords(variance=("direction", np.asarray(variances, np.float64)))
 
@@ -87,14 +97,18 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         partial.write_bytes(encoded)
 
 
-def load(path: Path) -> xr.Dataset:
+def load(path: Path, variables: Mapping[str, tuple[str, ...]] = DIMENSIONS) -> xr.Dataset:
     """Read a result into memory.
+
+    Args:
+      path: the file.
+      variables: dimensions of the variables that it must hold.
 
     Raises:
       InputError: if the file is missing, is not netCDF, or is not a result of this package.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give the results.nc of an earlier run")
+        raise InputError(f"{path}: no such file; give the {path.name} of an earlier run")
     try:
         with h5py.File(path) as opened:
             list(opened.values())  # first of all: where this fails, h5netcdf prints a traceback when it is collected
@@ -102,15 +116,15 @@ def load(path: Path) -> xr.Dataset:
             dataset = result.load()
     except Exception as error:  # a damaged file can make the parser raise anything
         raise InputError(f"{path}: not a readable netCDF file ({type(error).__name__})") from error
-    coordinates = {name: (name,) for dims in DIMENSIONS.values() for name in dims} | {"variance": ("direction",)}
+    coordinates = {name: (name,) for dims in variables.values() for name in dims} | {"variance": ("direction",)}
     missing = [
         name
-        for name, dims in (DIMENSIONS | coordinates).items()
+        for name, dims in (dict(variables) | coordinates).items()
         if name not in dataset.variables or set(dataset[name].dims) != set(dims)
     ]
     if missing:
         raise InputError(f"{path}: not a result of geomem, {missing[0]!r} is missing or has other dimensions")
-    return dataset.assign({name: dataset[name].transpose(*dims) for name, dims in DIMENSIONS.items()})
+    return dataset.assign({name: dataset[name].transpose(*dims) for name, dims in variables.items()})
 
 
 def configuration(dataset: xr.Dataset) -> dict[str, object]:

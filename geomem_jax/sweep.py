@@ -81,6 +81,11 @@ def default_noise_variances(variances: np.ndarray, sizes: tuple[int, ...]) -> tu
     return tuple(sorted({float(f"{t:.2g}") for t in np.geomspace(low / 10, high, 9)}))
 
 
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def check(source: Source, grid: Grid) -> None:
     """Refuse, by an InputError, a grid that the data cannot fill or memory cannot hold; allocates nothing."""
     if source.max_points is not None and max(grid.sizes) + grid.held_out > source.max_points:
@@ -93,7 +98,7 @@ def check(source: Source, grid: Grid) -> None:
     cells = len(grid.sizes) * len(grid.noise_variances) * grid.seeds * len(RUNGS) * len(results.POINT_CLASSES)
     points = 3 * (max(grid.sizes) + grid.held_out + 2 * grid.points)
     numbers = (points + 6 * directions + 3 * cells) * directions
-    if 4 * numbers > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+    if 4 * numbers > memory_bytes() // 2:
         raise InputError(
             f"{directions} directions, N up to {max(grid.sizes)}, {grid.seeds} training sets and {grid.points} points "
             f"need about {4 * numbers / 2**30:.3g} GiB, more than half of memory; lower the largest of these numbers"
@@ -131,6 +136,25 @@ def laws_of(source: Source) -> tuple[str, ...]:
     return (*LAWS, "finite_size") if exact else LAWS
 
 
+def provenance(source: Source, configuration: dict[str, object], packages: Sequence[str] = ()) -> dict[str, object]:
+    """Describe where a result comes from, for its attributes; ``packages`` are those used beside the usual ones."""
+    return {
+        "name": source.name,
+        "configuration": json.dumps(configuration),
+        "gaussian_relative": int(not source.gaussian),
+        "centred": int(source.centred),
+        "data_fingerprint": fingerprint(source),
+        "max_points": -1 if source.max_points is None else source.max_points,
+        "device": jax.devices()[0].device_kind,
+        "versions": json.dumps(
+            {"python": platform.python_version()}
+            | {name: importlib.metadata.version(name) for name in ("geomem-jax", "jax", "numpy", "xarray", *packages)}
+        ),
+        "commit": _commit(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
 def prepare(
     source: Source,
     grid: Grid,
@@ -147,23 +171,10 @@ def prepare(
       laws: predicted laws, names of :data:`theory.LAWS`.
       after_size: called with every dataset size when all laws are predicted at it, to show progress.
     """
-    attributes = {
-        "name": source.name,
-        "configuration": json.dumps(configuration),
-        "gaussian_relative": int(not source.gaussian),
-        "centred": int(source.centred),
+    attributes = provenance(source, configuration) | {
         "points": grid.points,
         "held_out": grid.held_out,
         "random_seed": grid.seed,
-        "data_fingerprint": fingerprint(source),
-        "max_points": -1 if source.max_points is None else source.max_points,
-        "device": jax.devices()[0].device_kind,
-        "versions": json.dumps(
-            {"python": platform.python_version()}
-            | {name: importlib.metadata.version(name) for name in ("geomem-jax", "jax", "numpy", "xarray")}
-        ),
-        "commit": _commit(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     dataset = results.empty(
         rungs=RUNGS,
@@ -237,8 +248,13 @@ class _TrainingSet(NamedTuple):
     held_out_key: jax.Array
 
 
+def seed_keys(random_seed: int, seed: int) -> jax.Array:
+    """Return the three keys of a training set: of its points, and of the noise at training and held-out points."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(random_seed), seed), 3)
+
+
 def _draw(source: Source, grid: Grid, seed: int) -> _TrainingSet:
-    data_key, train_key, held_out_key = jax.random.split(jax.random.fold_in(jax.random.key(grid.seed), seed), 3)
+    data_key, train_key, held_out_key = seed_keys(grid.seed, seed)
     drawn = source.draw(data_key, max(grid.sizes), grid.held_out)
     train, held_out = drawn.train, drawn.held_out
     if source.basis is not None:

@@ -1,4 +1,4 @@
-"""What the command line prints: tables of freeze-out sizes, predicted and measured."""
+"""What the command line prints: tables of freeze-out sizes, predicted and measured, and readings of training."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -72,3 +72,62 @@ def print_comparison(dataset: "xr.Dataset") -> None:
         table.add_row(f"{row.variance:.4g}", str(row.multiplicity), *cells)
     console.print(table)
     console.print(found.sentence)
+
+
+MOST_SNAPSHOTS = 4
+MOST_TRAINED = 8  # distinct variances, each with a row per snapshot
+
+
+def print_trained(dataset: "xr.Dataset") -> None:
+    """Print freeze-out sizes of a result of training, at its smallest and its largest noise variance, and readings."""
+    from geomem_jax import readings
+    from geomem_jax.trained_results import measured_steps
+
+    console = Console()
+    steps = measured_steps(dataset)
+    shown = [int(steps[index]) for index in spaced(len(steps), MOST_SNAPSHOTS)]
+    times = dataset["noise_variance"].values
+    for t in times[spaced(len(times), 2)]:
+        console.print(_trained_table(dataset, shown, float(t)))
+    lost = int((dataset["failed"].values >= 0).sum())
+    if lost:
+        console.print(f"{lost} of {dataset['failed'].size} networks failed and are left out from that step on.")
+    for reading in readings.readings(dataset):
+        console.print(reading.line(), highlight=False, soft_wrap=True)
+
+
+def _trained_table(dataset: "xr.Dataset", steps: list[int], t: float) -> Table:
+    from geomem_jax.freeze_out import freeze_out_sizes, predicted_sizes
+    from geomem_jax.trained_results import LAWS, at_step
+
+    views = {step: at_step(dataset, step) for step in steps}
+    rows: list[tuple[str, list[Any]]] = [
+        (f"{step} steps", [freeze_out_sizes(view, "trained", point, t) for point in ("train", "held_out")])
+        for step, view in views.items()
+    ]
+    last = views[steps[-1]]
+    exact = [freeze_out_sizes(last, "empirical", point, t) for point in ("train", "held_out")]
+    rows.append(("exact empirical score", exact))
+    predicted = {law: predicted_sizes(last, t, law) for law in LAWS}
+    variance, multiplicity = exact[0].variance, exact[0].multiplicity
+    groups = spaced(len(variance), MOST_TRAINED)
+    note = "" if len(groups) == len(variance) else f"; {len(groups)} of {len(variance)} distinct variances"
+    table = Table(
+        title=f"{dataset.attrs['name']}: freeze-out sizes N* of networks at noise variance t = {t:.3g} "
+        f"[95 % interval over training sets]{note}"
+    )
+    table.add_column("variance", justify="right")
+    table.add_column("directions", justify="right")
+    for name in ("measured", "N*, training points", "N*, held-out points"):
+        table.add_column(name)
+    for group in groups:
+        first = [f"{variance[group]:.4g}", str(multiplicity[group])]
+        for name, found in rows:
+            ends = [(size.log_value[group], size.log_lower[group], size.log_upper[group]) for size in found]
+            cells = [format_interval(end, size.grid) for end, size in zip(ends, found, strict=True)]
+            table.add_row(*first, name, *cells)
+            first = ["", ""]
+        for law, sizes in predicted.items():
+            table.add_row("", "", f"{label(law)} law", "", format_size(sizes[group]))
+        table.add_section()
+    return table

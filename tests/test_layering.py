@@ -88,7 +88,9 @@ def test_data_cannot_run_code(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PACKAGE_FILES, ids=relative)
 def test_no_module_configures_jax(path: Path) -> None:
-    assert configuration_changes(path.read_text("utf-8")) == set()
+    # But for the command that trains, when it is run: what importing changes is tested below.
+    allowed = {"jax.config.update('jax_num_cpu_devices', os.cpu_count())"} if path.name == "cli.py" else set()
+    assert configuration_changes(path.read_text("utf-8")) == allowed
 
 
 def test_the_scans_notice_what_they_look_for() -> None:
