@@ -37,6 +37,8 @@ from geomem_jax.denoisers.trainable import Params
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # that it may use
 jax.config.update("jax_num_cpu_devices", CORES)
+# As PyTorch does by default: on accelerators JAX would round factors to fewer bits.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 QUICK = [(8, 32, 32, (1, 16), 3)]
 FULL = [(d, width, width, (1, 4, 16, 64), 9) for d, width in ((8, 32), (16, 64), (32, 128), (64, 256))]
@@ -93,10 +95,18 @@ def jax_loop(recipe: training.Recipe, points: jax.Array, params: Params, key: ja
     return take
 
 
+def on_gpu() -> bool:
+    """Whether both rivals have the GPU."""
+    import torch
+
+    return jax.default_backend() == "gpu" and torch.cuda.is_available()
+
+
 def pytorch(points: np.ndarray, params: Params, batch: int, threads: int) -> Callable:
     """One model in an eager loop; returns what takes steps from the start, with given draws or its own."""
     import torch
 
+    torch.set_default_device("cuda" if on_gpu() else "cpu")
     layers = [*params["hidden"].values(), params["last"]]
     modules: list[torch.nn.Module] = []
     for layer in layers:
@@ -137,7 +147,7 @@ def pytorch(points: np.ndarray, params: Params, batch: int, threads: int) -> Cal
             with torch.no_grad():
                 for old, new in zip(average, weights, strict=True):
                     old.lerp_(new, 1 - decay)
-        return tuple(torch.cat([part.detach().ravel() for part in parts]).numpy() for parts in (weights, average))
+        return tuple(torch.cat([part.detach().ravel() for part in parts]).cpu().numpy() for parts in (weights, average))
 
     return take
 
@@ -186,8 +196,14 @@ def matmul_gflops(width: int, repeats: int) -> dict[str, float]:
         def peer_layers() -> None:
             for _ in range(rounds):
                 torch.bmm(peer_batched, peer_batched)
+            wait()
 
-        calls |= {"torch_layers": peer_layers, "torch_large": lambda: peer @ peer}
+        def peer_large() -> None:
+            peer @ peer
+            wait()
+
+        wait = torch.cuda.synchronize if on_gpu() else lambda: None
+        calls |= {"torch_layers": peer_layers, "torch_large": peer_large}
         work |= {"torch_layers": work["xla_layers"], "torch_large": work["xla_large"]}
     for call in calls.values():
         jax.block_until_ready(call())
@@ -239,7 +255,7 @@ def measure(d: int, width: int, batch: int, counts: tuple[int, ...], repeats: in
         takes[f"ensemble_{count}"] = ensemble(recipe, sharding.ensemble_mesh(count, batch), drawn, members, root)
     takes["jax_loop"] = jax_loop(recipe, points, params, key)
     if HAS_TORCH:
-        for threads in sorted({2**power for power in range(CORES.bit_length())} | {CORES}):
+        for threads in [1] if on_gpu() else sorted({2**power for power in range(CORES.bit_length())} | {CORES}):
             takes[f"pytorch_{threads}_threads"] = pytorch(np.asarray(points), params, batch, threads)
 
     # All from the weights of the first member, with its draws.
