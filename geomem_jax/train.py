@@ -361,7 +361,7 @@ def run(options: TrainOptions, console: Console) -> tuple[Path, xr.Dataset]:
     options.check()
     hosts = options.coordinator, options.process_id, options.num_processes
     if any(given is not None for given in hosts):
-        sharding.initialize(*hosts)  # type: ignore[attr-defined]
+        sharding.initialize(*hosts)
     first = jax.process_index() == 0
     console.quiet = not first
     folder, dataset, job = _start(options) if options.resume is None else _resume(options, options.resume)
