@@ -173,7 +173,7 @@ def _measurement(job: Job) -> _Measurement:
 
 @partial(jax.jit, static_argnames="points")
 def _empirical_gain(
-    measurement: training.Data,
+    data: training.Data,
     seed: jax.Array,
     size: jax.Array,
     keys: jax.Array,
@@ -183,24 +183,21 @@ def _empirical_gain(
 ) -> jax.Array:
     """Mean gains of the exact empirical score at the points of :func:`snapshots.measure`, ``(3, T, d)``."""
     rotate = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    train, held_out = (measurement.points[rows[seed]] for rows in (measurement.train, measurement.held_out))
+    train, held_out = (data.points[rows[seed]] for rows in (data.train, data.held_out))
     along = rotate(train, basis)  # a rotation changes no distance, and the score knows nothing else
+    own, others = train[jnp.arange(points) % size], held_out[jnp.arange(points) % held_out.shape[0]]
+    drawn = [jax.random.normal(key, own.shape, own.dtype) for key in keys]
+    # The origin as that many points without noise, so that one program serves all three.
+    clean, noise = jnp.stack([own, others, 0 * own]), jnp.stack([*drawn, 0 * own])
 
-    def at(clean: jax.Array, key: jax.Array) -> jax.Array:
-        noise = jax.random.normal(key, clean.shape, clean.dtype)
+    def at_points(clean: jax.Array, noise: jax.Array) -> jax.Array:
+        def at_noise(t: jax.Array) -> jax.Array:
+            noisy = rotate(clean + jnp.sqrt(t) * noise, basis)
+            return jnp.mean(empirical.posterior(along, size, noisy, t).gain, axis=0)
 
-        def mean(t: jax.Array) -> jax.Array:
-            return jnp.mean(
-                empirical.posterior(along, size, rotate(clean + jnp.sqrt(t) * noise, basis), t).gain, axis=0
-            )
+        return jax.lax.map(at_noise, t)
 
-        return jax.lax.map(mean, t)
-
-    def origin(t: jax.Array) -> jax.Array:
-        return empirical.posterior(along, size, jnp.zeros_like(along[:1]), t).gain[0]
-
-    own, others = jnp.arange(points) % size, jnp.arange(points) % held_out.shape[0]
-    return jnp.stack([at(train[own], keys[0]), at(held_out[others], keys[1]), jax.lax.map(origin, t)])
+    return jax.lax.map(lambda pair: at_points(*pair), (clean, noise))
 
 
 def _measure_empirical(dataset: xr.Dataset, job: Job, measurement: _Measurement, after: Callable[[], None]) -> None:
@@ -247,22 +244,13 @@ class _Watch:
                 self._progress.console.print(f"a network failed and is left out from there: {failure}")
                 self._said.add(failure)
         due = time.monotonic() - self._saved > CHECKPOINT_EVERY_S
-        if _agreed(due):
+        if sharding.from_first(due):  # clocks differ, and saving needs all processes
             self.save()
 
     def save(self) -> None:
         """Save the latest state."""
         self._save(self.state)
         self._saved = time.monotonic()
-
-
-def _agreed(here: bool) -> bool:
-    """What the first process says, as clocks differ and saving needs all of them."""
-    if jax.process_count() == 1:
-        return here
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(here)))
 
 
 def _start(options: TrainOptions) -> tuple[Path, xr.Dataset, Job]:
@@ -325,14 +313,16 @@ def _train(console: Console, folder: Path, dataset: xr.Dataset, job: Job, mesh: 
         task = progress.add_task("compiling", total=job.steps[-1], completed=int(sharding.fetch(begin.step)[0]))
         watch = _Watch(job, begin, lambda state: checkpoints.save(folder, state, description), progress, task)
         try:
-            points, keys, basis, t, count = measurement
-            for state in training.train(job.recipe, mesh, points, job.members, begin, job.steps, watch):
+            *arrays, count = measurement
+            points, keys, basis, t = sharding.put(tuple(arrays), mesh, PartitionSpec())
+            members = sharding.put(job.members, mesh, PartitionSpec("member"))
+            for state in training.train(job.recipe, mesh, points, members, begin, job.steps, watch):
                 step = int(sharding.fetch(state.step)[0])
                 watch.state = state
                 if not (dataset["complete"].sel(training_step=step) == 1).all():
                     progress.update(task, description=f"measuring at step {step}")
                     snapshot = snapshots.measure(
-                        job.recipe.model, mesh, points, job.members, state.ema, keys, basis, t, count
+                        job.recipe.model, mesh, points, members, state.ema, keys, basis, t, count
                     )
                     _store(dataset, job, step, state, sharding.fetch(snapshot))
                     if first:
@@ -361,7 +351,7 @@ def run(options: TrainOptions, console: Console) -> tuple[Path, xr.Dataset]:
     options.check()
     hosts = options.coordinator, options.process_id, options.num_processes
     if any(given is not None for given in hosts):
-        sharding.initialize(*hosts)  # type: ignore[attr-defined]
+        sharding.initialize(*hosts)
     first = jax.process_index() == 0
     console.quiet = not first
     folder, dataset, job = _start(options) if options.resume is None else _resume(options, options.resume)
