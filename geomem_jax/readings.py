@@ -7,7 +7,7 @@ as
 - *memorized* if :math:`\rho` at noised training points, averaged over distinct variances and training sets, is below
   1/2;
 - *learned* if :math:`S` at held-out points is within 10 % of that of infinite data, and so at all larger sizes;
-- *between* if it is neither.
+- *between* if it is neither, and lies between a size that is memorized and one that is learned.
 
 A ratio of :math:`S` to that of the exact empirical score or of the linear law is the geometric mean over the sizes in
 question in each training set.  *Agrees*: its interval overlaps 1 within 10 %; *apart*: it does not.  The interval
@@ -190,7 +190,9 @@ def readings(dataset: xr.Dataset) -> list[Reading]:
     memorized = soft.train < FROZEN_BELOW
     near = np.abs(soft.networks.mean(axis=1) / soft.infinite - 1) <= TOLERANCE
     learned = np.logical_and.accumulate(near[::-1])[::-1]
-    between = ~memorized & ~learned & np.isfinite(soft.train)
+    # Sizes ascend: whatever is neither, above the first memorized and below the first learned one.
+    inside = np.logical_or.accumulate(memorized) & learned.any()
+    between = inside & ~memorized & ~learned
     linear = np.broadcast_to(soft.linear[:, None], soft.networks.shape)
 
     def ratios(chosen: np.ndarray) -> tuple[bool | None, bool | None, str]:

@@ -88,6 +88,15 @@ def test_between_fails_where_the_empirical_score_goes_on():
     assert verdicts(dataset)[3] is False
 
 
+def test_networks_that_have_not_learned_yet_are_not_between():
+    # Gains far above those of infinite data at every size, as before training.
+    untrained = np.broadcast_to(3 * WIENER, (3, 8, 2, 32))
+    assert [reading.numbers for reading in readings.readings(made(untrained, untrained))[2:4]] == [
+        "no dataset size is memorized",
+        "no dataset size is between",
+    ]
+
+
 def test_one_training_set_decides_nothing():
     assert verdicts(expected(seeds=1)) == [None] * 5
 

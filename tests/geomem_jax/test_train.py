@@ -14,7 +14,19 @@ import xarray as xr
 from rich.console import Console
 
 import theory
-from geomem_jax import checkpoints, cli, config, data, plots, results, sweep, train, trained_results, training
+from geomem_jax import (
+    checkpoints,
+    cli,
+    config,
+    data,
+    plots,
+    results,
+    sweep,
+    train,
+    trained_results,
+    training,
+    training_job,
+)
 from geomem_jax.config import TrainOptions
 from geomem_jax.errors import InputError
 
@@ -96,7 +108,7 @@ def test_training_sets_points_and_noise_are_those_of_a_sweep(whole):
 def test_every_network_is_where_its_size_and_training_set_are(whole):
     # Gains of one network, from the saved parameters and by central differences, at its own points.
     folder, dataset = whole
-    job = train.job_of(TINY.resolved())
+    job = training_job.job_of(TINY.resolved())
     root = jax.random.fold_in(jax.random.key(3), train.NETWORKS)
     template = training.start(job.recipe, root, job.members)
     description = {
@@ -256,11 +268,11 @@ def test_given_options_win_over_a_preset_and_a_preset_over_defaults():
 
 
 def test_the_ladder_is_measured_at_the_steps_that_others_ask_for():
-    job = train.job_of(TrainOptions(preset="ladder").resolved())
+    job = training_job.job_of(TrainOptions(preset="ladder").resolved())
     assert {4000, 16_000, 48_000} < set(job.steps)
     assert len(job.source.variances) == 32
     assert job.grid.sizes == (20, 40, 80, 160, 320, 640, 1280, 20_000)
-    assert train.job_of(TrainOptions(preset="ladder", steps=1000).resolved()).steps[-1] == 1000
+    assert training_job.job_of(TrainOptions(preset="ladder", steps=1000).resolved()).steps[-1] == 1000
 
 
 def test_the_command_prints_a_table_and_readings(whole, tmp_path, monkeypatch, capsys, undrawn):
