@@ -69,7 +69,7 @@ def test_links_lead_somewhere(name: str) -> None:
 @pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
 def test_options_of_geomem_exist(text: str) -> None:
     # In prose too: `geomem overlay --resume DIR`.
-    for subcommand, rest in re.findall(r"\bgeomem (overlay|predict)\b([^`\n]*)", text):
+    for subcommand, rest in re.findall(r"\bgeomem (overlay|predict|train)\b([^`\n]*)", text):
         assert set(re.findall(r"--[a-z][a-z0-9-]*", rest)) <= options(subcommand)
 
 
@@ -83,8 +83,15 @@ def test_predict_commands_run(command: str, tmp_path: Path) -> None:
     assert run(split(command), tmp_path).strip()
 
 
-def test_python_example_prints_what_is_shown(tmp_path: Path) -> None:
-    ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n+```text\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+EXAMPLES = re.findall(r"^```python\n(.*?)^```\n+```text\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_every_python_example_shows_what_it_prints() -> None:
+    assert README.count("```python\n") == len(EXAMPLES) == 2
+
+
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["memorization", "theory"])
+def test_python_example_prints_what_is_shown(code: str, shown: str, tmp_path: Path) -> None:
     assert run([sys.executable, "-c", code], tmp_path) == shown
 
 
