@@ -105,6 +105,20 @@ def test_training_sets_points_and_noise_are_those_of_a_sweep(whole):
     assert np.abs(found - wrong.transpose(*found.dims)).max() > 0.1
 
 
+def test_directions_of_rotated_data_are_those_of_a_sweep():
+    job = training_job.job_of(dataclasses.replace(TINY, embedding=3).resolved())
+    np.testing.assert_array_equal(
+        job.source.basis, data.linear_manifold([1, 0.25, 0.1], embedding=3, embedding_key=jax.random.key(3)).basis
+    )
+    dataset = training_job.prepare(job, {})
+    training_job.measure_empirical(dataset, job, training_job.measurement_of(job), lambda: None)
+    swept = sweep.prepare(job.source, job.grid, {})
+    sweep.measure(swept, job.source, job.grid, lambda *cell: None)
+    # Noise is drawn in other coordinates, so gains differ, but at the origin, where there is none.
+    found, expected = (one.sel(point="origin") for one in (dataset.empirical_gain, swept.gain.sel(rung="empirical")))
+    np.testing.assert_allclose(found, expected.transpose(*found.dims), atol=2e-4)
+
+
 def test_every_network_is_where_its_size_and_training_set_are(whole):
     # Gains of one network, from the saved parameters and by central differences, at its own points.
     folder, dataset = whole
@@ -158,6 +172,7 @@ def test_resumed_is_equal(whole, tmp_path, monkeypatch, undrawn):
         tiny(tmp_path / "run")
     partly = results.load(tmp_path / "run" / "trained.nc", trained_results.DIMENSIONS)
     assert partly.complete.values.all(axis=(1, 2)).tolist() == [True, False, False]
+    assert (tmp_path / "run" / "checkpoint" / "3").is_dir()  # though the last one saved in passing was of step 1
     monkeypatch.setattr(train, "_store", store)
     folder, resumed = train.run(TrainOptions(resume=tmp_path / "run"), quiet())
     assert folder == tmp_path / "run"
