@@ -316,6 +316,7 @@ train.run = run
 cli._train(config.TrainOptions())
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    environment["JAX_PLATFORMS"] = "cpu"
     for added, devices in (({}, os.cpu_count()), ({"JAX_NUM_CPU_DEVICES": "3"}, 3)):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment | added)
         assert done.stdout.split() == [str(devices)], done.stderr
