@@ -57,6 +57,7 @@ def print_comparison(dataset: "xr.Dataset") -> None:
         title=f"{dataset.attrs['name']}: freeze-out sizes N* at noise variance t = {found.noise_variance:.3g}, "
         f"held-out points [95 % interval over training sets]{note}",
         caption=compare.networks_in_words(dataset),
+        caption_justify="left",
         padding=0,
     )
     table.add_column("variance", justify="right")
