@@ -146,7 +146,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
         for law, line in reversed(drawn.items()):
             name = f"{label(law)} law"
             axes.plot(BLANK, BLANK, color="0.3", linestyle=line.style, linewidth=line.width, alpha=faint, label=name)
-        axes.legend(loc="best", framealpha=0.85)
+        axes.legend(loc="lower right" if rung == NETWORK else "best", framealpha=0.85)
 
 
 def _has_exact(dataset: xr.Dataset) -> bool:
