@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from geomem_jax.errors import InputError
 from geomem_jax.formatting import format_size
 from geomem_jax.freeze_out import (
     FreezeOut,
@@ -21,8 +22,9 @@ from geomem_jax.freeze_out import (
     predicted_times,
     size_errors,
 )
-from geomem_jax.gains import Deviations, DistinctVariances, deviations, distinct_variances, relative_gain
+from geomem_jax.gains import Deviations, DistinctVariances, deviations, distinct_variances, is_complete, relative_gain
 from geomem_jax.laws import LAWS_OF
+from geomem_jax.results import FAILED, NETWORK
 from geomem_jax.statistics import Bootstrap, critical_t, critical_z, expanded_bootstrap
 from geomem_jax.verdict import POINT, RungVerdict, Verdict, verdict
 
@@ -46,6 +48,7 @@ __all__ = [
     "freeze_out_table",
     "freeze_out_times",
     "kendall_tau",
+    "networks_in_words",
     "predicted_sizes",
     "predicted_times",
     "relative_gain",
@@ -62,9 +65,10 @@ class TableRow(NamedTuple):
       variance: the variance.
       multiplicity: how many directions have it.
       predicted: law to log size.
-      measured: rung to ``(log size, lower, upper)`` at held-out points, from the mean over points.
+      measured: rung to ``(log size, lower, upper)`` at held-out points, from the mean over points; rungs of which
+        something is measured.
       measured_median: the same from the median over points in each training set.
-      grid: smallest and largest dataset size in use.
+      grid: rung to the smallest and largest dataset size in use.
     """
 
     variance: float
@@ -72,12 +76,12 @@ class TableRow(NamedTuple):
     predicted: dict[str, float]
     measured: dict[str, tuple[float, float, float]]
     measured_median: dict[str, tuple[float, float, float]]
-    grid: tuple[float, float]
+    grid: dict[str, tuple[float, float]]
 
 
 def format_predicted(row: TableRow, law: str) -> str:
     """Write a predicted size; that of an exact average, known on the grid alone, is censored as a measured one."""
-    return format_size(row.predicted[law], row.grid if law == "finite_size" else None)
+    return format_size(row.predicted[law], row.grid["empirical"] if law == "finite_size" else None)
 
 
 def table_laws(row: TableRow) -> dict[str, list[str]]:
@@ -85,8 +89,30 @@ def table_laws(row: TableRow) -> dict[str, list[str]]:
     return {
         rung: [law for law in LAWS_OF[rung] if law in row.predicted]
         for rung in row.measured
-        if np.isfinite(row.predicted.get(rung, np.nan))
+        if rung not in row.predicted or np.isfinite(row.predicted[rung])
     }
+
+
+def networks_in_words(dataset: xr.Dataset) -> str | None:
+    """What the columns and points of networks mean, and which are missing; ``None`` without networks."""
+    if NETWORK not in dataset["rung"].values:
+        return None
+    complete = dataset["complete"].sel(rung=NETWORK).transpose("dataset_size", "seed")
+    measured = complete.values == 1
+    steps = f"{dataset.attrs['network_steps']} steps"
+    parts = ["No network is measured."]
+    if measured.any():
+        sizes = dataset["dataset_size"].values[measured.any(axis=1)]
+        sets = int(measured.any(axis=0).sum())
+        parts = [
+            f"The network is small and trained for {steps} on the same points, at N = {', '.join(map(str, sizes))}; "
+            "no law predicts it, and what it has not learned yet may count as free."
+        ]
+        parts += [f"Its ranges are those of {sets} training sets, not intervals."] if sets > 1 else []
+    for row, seed in np.argwhere(complete.values == FAILED):
+        size = int(dataset["dataset_size"].values[row])
+        parts.append(f"The network of N = {size}, training set {seed + 1}, became non-finite and is left out.")
+    return " ".join(parts)
 
 
 def freeze_out_table(dataset: xr.Dataset, t: float, *, bootstrap_seed: int = 0) -> list[TableRow]:
@@ -103,7 +129,9 @@ def freeze_out_table(dataset: xr.Dataset, t: float, *, bootstrap_seed: int = 0) 
     Raises:
       InputError: if the noise variance is not in the result, or nothing is measured.
     """
-    rungs = [str(rung) for rung in dataset["rung"].values]
+    rungs = [str(rung) for rung in dataset["rung"].values if is_complete(dataset, str(rung)).any()]
+    if not rungs:
+        raise InputError("no training set of this result is measured; let the run finish")
     predicted = {law: predicted_sizes(dataset, t, law) for law in laws(dataset)}
     by_mean, by_median = (
         {rung: freeze_out_sizes(dataset, rung, POINT, t, statistic, bootstrap_seed=bootstrap_seed) for rung in rungs}
@@ -121,7 +149,7 @@ def freeze_out_table(dataset: xr.Dataset, t: float, *, bootstrap_seed: int = 0) 
             {law: float(sizes[row]) for law, sizes in predicted.items()},
             {rung: triple(by_mean[rung], row) for rung in rungs},
             {rung: triple(by_median[rung], row) for rung in rungs},
-            by_mean[rungs[0]].grid,
+            {rung: by_mean[rung].grid for rung in rungs},
         )
         for row in range(len(groups.variance))
     ]

@@ -67,6 +67,8 @@ class OverlayOptions(SpectrumOptions):
     """Independent training sets, the unit of every error bar."""
     points: int = 256
     """Points at which gains are measured, per training set and point class."""
+    network_steps: int | None = None
+    """Training steps of the network rung (default: 4000 where there are up to 256 directions); 0: no networks."""
     seed: int = 0
     """Seed of all random numbers."""
     out: Path | None = None
@@ -82,6 +84,8 @@ class OverlayOptions(SpectrumOptions):
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"--{name} is {value}; give at least {least}")
+        if self.network_steps is not None and not 0 <= self.network_steps <= LARGEST_STEP:
+            raise InputError(f"--network-steps is {self.network_steps}; give 0 (no networks) to {LARGEST_STEP}")
         if self.seed > LARGEST_SEED:
             raise InputError(f"--seed is {self.seed}; give at most {LARGEST_SEED}")
 

@@ -1,7 +1,8 @@
 r"""The numbers that figures show: measured means with intervals, and laws on dense grids.
 
 Intervals are :math:`\bar x \pm t_{0.975, S - 1}\, s / \sqrt S` over the ``S`` complete training sets of a dataset
-size; what was measured inside one of them is averaged first.  Laws are evaluated by :mod:`theory` from the variances;
+size; what was measured inside one of them is averaged first.  Of networks, of which there are too few for an interval,
+they are the range over training sets.  Laws are evaluated by :mod:`theory` from the variances;
 where the data were centred the linear law holds with ``N - 1`` for ``N``.
 """
 
@@ -12,15 +13,16 @@ import xarray as xr
 from scipy import optimize
 
 import theory
-from geomem_jax.gains import distinct_variances, relative_gain
+from geomem_jax.gains import distinct_variances, is_complete, is_solved, relative_gain
 from geomem_jax.laws import law_size
+from geomem_jax.results import NETWORK
 from geomem_jax.statistics import critical_t
 
 POINT = "held_out"  # where rungs are held against their laws
 
 
 class Interval(NamedTuple):
-    """A mean over training sets with its 95 % interval, all of one shape; ends are nan with one training set."""
+    """A mean over training sets with its 95 % interval, of networks with their range; ends are nan with one set."""
 
     mean: np.ndarray
     lower: np.ndarray
@@ -38,8 +40,7 @@ def over_seeds(values: xr.DataArray, complete: xr.DataArray) -> Interval:
       An :class:`Interval` of shape ``(dataset_size, noise_variance, ...)``; nan where nothing is measured.  A value
       that is not finite in a complete training set makes its mean nan: it must show.
     """
-    numbers = np.moveaxis(values.values.astype(np.float64), 2, -1)
-    done = np.expand_dims(complete.values == 1, tuple(range(1, numbers.ndim - 1)))
+    numbers, done = _seeds_last(values, complete)
     counts = done.sum(axis=-1).astype(float)
     mean = np.sum(numbers, axis=-1, where=done) / np.where(counts > 0, counts, np.nan)
     degrees = np.where(counts > 1, counts - 1, np.nan)
@@ -48,15 +49,35 @@ def over_seeds(values: xr.DataArray, complete: xr.DataArray) -> Interval:
     return Interval(mean, mean - half_width, mean + half_width)
 
 
-def measured_relative_gain(dataset: xr.Dataset, rung: str) -> Interval:
-    """Relative gain at held-out points, ``(dataset_size, noise_variance, g)`` for ``g`` distinct variances."""
-    return over_seeds(relative_gain(dataset, rung, POINT), dataset["complete"])
+def _seeds_last(values: xr.DataArray, complete: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    numbers = np.moveaxis(values.values.astype(np.float64), 2, -1)
+    return numbers, np.expand_dims(complete.values == 1, tuple(range(1, numbers.ndim - 1)))
+
+
+def _interval(dataset: xr.Dataset, rung: str, values: xr.DataArray) -> Interval:
+    """Average over the complete training sets of a rung, with the interval that its number of them allows."""
+    complete = dataset["complete"].sel(rung=rung)
+    found = over_seeds(values, complete)
+    if rung != NETWORK:
+        return found
+    numbers, done = _seeds_last(values, complete)
+    several = done.sum(axis=-1) > 1
+    ends = (
+        np.where(several & np.isfinite(found.mean), extreme(numbers, axis=-1, where=done, initial=outside), np.nan)
+        for extreme, outside in ((np.min, np.inf), (np.max, -np.inf))
+    )
+    return Interval(found.mean, *ends)
+
+
+def measured_relative_gain(dataset: xr.Dataset, rung: str, point: str = POINT) -> Interval:
+    """Relative gain of a rung at a point class, ``(dataset_size, noise_variance, g)`` for ``g`` distinct variances."""
+    return _interval(dataset, rung, relative_gain(dataset, rung, point))
 
 
 def measured(dataset: xr.Dataset, variable: str, rung: str, point: str = POINT) -> Interval:
     """``"soft_dimension"`` or ``"participation"`` of a rung, ``(dataset_size, noise_variance)``."""
     values = dataset[variable].sel(rung=rung, point=point)
-    return over_seeds(values.transpose("dataset_size", "noise_variance", "seed"), dataset["complete"])
+    return _interval(dataset, rung, values.transpose("dataset_size", "noise_variance", "seed"))
 
 
 def noise_of_dimension(variances: np.ndarray, dimension: float) -> float:
@@ -131,8 +152,9 @@ def law_dimension(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.nd
     return np.asarray(theory.soft_dimension(dataset["variance"].values, _law_size(dataset, law, n), t, law))
 
 
-def comparison_size(dataset: xr.Dataset) -> int:
-    """Position of the measured dataset size nearest the geometric middle of those measured."""
+def comparison_size(dataset: xr.Dataset, rung: str | None = None) -> int:
+    """Position of the size nearest the geometric middle of those measured: of one rung, or of all that have a law."""
+    done = is_solved(dataset) if rung is None else is_complete(dataset, rung)
     logs = np.log(dataset["dataset_size"].values)
-    logs = np.where((dataset["complete"].values == 1).any(axis=1), logs, np.nan)
+    logs = np.where(done.any(axis=1), logs, np.nan)
     return int(np.nanargmin(np.abs(logs - (np.nanmin(logs) + np.nanmax(logs)) / 2)))

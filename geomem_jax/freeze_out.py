@@ -24,10 +24,13 @@ from geomem_jax.gains import (
     Statistic,
     distinct_variances,
     grid_position,
+    is_complete,
+    is_solved,
     predicted_relative_gain,
     relative_gain,
 )
 from geomem_jax.laws import data_log_size, law_size
+from geomem_jax.results import NETWORK
 from geomem_jax.statistics import (
     Bootstrap,
     concordance,
@@ -48,7 +51,8 @@ class FreezeOut(NamedTuple):
       variance: ``(g,)`` distinct variances, descending.
       multiplicity: ``(g,)`` directions of each.
       log_value: ``(g,)`` log size or log noise variance; ``-inf`` below the grid, ``+inf`` above it.
-      log_lower: ``(g,)`` lower end of the 95 % interval over seeds, censored likewise; nan with one seed.
+      log_lower: ``(g,)`` lower end of the 95 % interval over seeds, censored likewise; nan with one seed.  Of networks
+        the smallest of their seeds: two make no interval.
       log_upper: ``(g,)`` upper end.
       replicates: ``(R, g)`` bootstrap replicates of ``log_value``.
       grid: smallest and largest size or noise variance in use.
@@ -117,9 +121,9 @@ def _measured_block(dataset: xr.Dataset, rung: str, point: str, statistic: Stati
     Returns:
       Ascending sizes ``(k,)`` and relative gains ``(k, S, noise_variance, g)``.
     """
-    complete = dataset["complete"].values == 1
+    complete = is_complete(dataset, rung)
     if not complete.any():
-        raise InputError("no training set of this result is measured; let the run finish")
+        raise InputError(f"no training set of this result is measured for the {rung} rung; let the run finish")
     order = np.argsort(-complete.sum(axis=0), kind="stable")
     nested = [order[:count] for count in range(1, 1 + len(order))]
     blocks = [(np.flatnonzero(complete[:, seeds].all(axis=1)), seeds) for seeds in nested]
@@ -129,12 +133,17 @@ def _measured_block(dataset: xr.Dataset, rung: str, point: str, statistic: Stati
     return dataset["dataset_size"].values[sizes].astype(float), rho
 
 
-def _freeze_out(groups: DistinctVariances, grid: np.ndarray, rho: np.ndarray, bootstrap_seed: int) -> FreezeOut:
+def _freeze_out(
+    groups: DistinctVariances, rung: str, grid: np.ndarray, rho: np.ndarray, bootstrap_seed: int
+) -> FreezeOut:
     """Crossings of ``rho`` ``(S, k, g)`` along ``grid`` ``(k,)``, in any order."""
     ascending = np.argsort(grid)
     abscissa = np.log(grid[ascending])
     rho = rho[:, ascending].swapaxes(1, 2)
     bootstrap = expanded_bootstrap(rho, lambda means: largest_crossing(abscissa, means), bootstrap_seed)
+    if rung == NETWORK and len(rho) > 1:
+        own = largest_crossing(abscissa, rho)
+        bootstrap = bootstrap._replace(lower=own.min(axis=0), upper=own.max(axis=0))
     return FreezeOut(groups.variance, groups.multiplicity, *bootstrap, (float(grid.min()), float(grid.max())), len(rho))
 
 
@@ -169,7 +178,7 @@ def freeze_out_sizes(
     """
     position = grid_position(dataset, "noise_variance", t)
     grid, rho = _measured_block(dataset, rung, point, statistic)
-    return _freeze_out(distinct_variances(dataset), grid, rho[:, :, position].swapaxes(0, 1), bootstrap_seed)
+    return _freeze_out(distinct_variances(dataset), rung, grid, rho[:, :, position].swapaxes(0, 1), bootstrap_seed)
 
 
 def freeze_out_times(
@@ -187,12 +196,12 @@ def freeze_out_times(
     Arguments, result and errors otherwise as in :func:`freeze_out_sizes`.
     """
     position = grid_position(dataset, "dataset_size", n)
-    seeds = np.flatnonzero(dataset["complete"].values[position] == 1)
+    seeds = np.flatnonzero(is_complete(dataset, rung)[position])
     if not len(seeds):
         raise InputError(f"no training set of size {n} is measured in this result; let the run finish")
     rho = relative_gain(dataset, rung, point, statistic).values[position][:, seeds]
     return _freeze_out(
-        distinct_variances(dataset), dataset["noise_variance"].values, rho.swapaxes(0, 1), bootstrap_seed
+        distinct_variances(dataset), rung, dataset["noise_variance"].values, rho.swapaxes(0, 1), bootstrap_seed
     )
 
 
@@ -248,7 +257,7 @@ def best_resolved(dataset: xr.Dataset, names: Sequence[str]) -> float:
     more than :data:`RESOLVED`.  Of equals it is the largest, whose sizes are farthest from the upper end.  Measured
     gains have no say, so that the choice favours neither agreement nor its opposite.
     """
-    measured = dataset["dataset_size"].values[(dataset["complete"].values == 1).any(axis=1)]
+    measured = dataset["dataset_size"].values[is_solved(dataset).any(axis=1)]
     pairs = []
     for t in dataset["noise_variance"].values:
         clipped = [

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from geomem_jax.errors import InputError
+from geomem_jax.laws import LAWS_OF
 
 Statistic = Literal["mean", "median"]
 
@@ -53,6 +54,22 @@ def require(dataset: xr.Dataset, dimension: str, label: str) -> None:
         raise InputError(f"{dimension} {label!r} is not in this result; choose one of {', '.join(labels)}")
 
 
+def is_complete(dataset: xr.Dataset, rung: str) -> np.ndarray:
+    """Where a rung is measured: ``(dataset_size, seed)``.
+
+    Raises:
+      InputError: if the result has no such rung.
+    """
+    require(dataset, "rung", rung)
+    return dataset["complete"].sel(rung=rung).transpose("dataset_size", "seed").values == 1
+
+
+def is_solved(dataset: xr.Dataset) -> np.ndarray:
+    """Where every rung that a law describes is measured: ``(dataset_size, seed)``; networks are another matter."""
+    rungs = [str(rung) for rung in dataset["rung"].values if LAWS_OF.get(str(rung))]
+    return np.all([is_complete(dataset, rung) for rung in rungs], axis=0)
+
+
 def grid_position(dataset: xr.Dataset, dimension: str, value: float) -> int:
     """Position of a number on the grid, within a relative 1e-6."""
     grid = dataset[dimension].values
@@ -72,7 +89,9 @@ def group_means(dataset: xr.Dataset, rung: str, point: str, statistic: Statistic
     require(dataset, "rung", rung)
     require(dataset, "point", point)
     gain = dataset["gain" if statistic == "mean" else "gain_median"].sel(rung=rung, point=point)
-    gain = gain.where(dataset["complete"] == 1).transpose("dataset_size", "noise_variance", "seed", "direction")
+    gain = gain.where(dataset["complete"].sel(rung=rung) == 1).transpose(
+        "dataset_size", "noise_variance", "seed", "direction"
+    )
     return gain.values.astype(np.float64) @ distinct_variances(dataset).weights
 
 
@@ -181,10 +200,11 @@ def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviatio
         predicted_gain(dataset, law, variable) for variable in ("predicted_gain", "predicted_gain_error")
     )
     gains = group_means(dataset, rung, point)
-    seeds = np.broadcast_to((dataset["complete"].values == 1).sum(axis=1)[:, None, None], predicted.shape)
+    complete = is_complete(dataset, rung)
+    seeds = np.broadcast_to(complete.sum(axis=1)[:, None, None], predicted.shape)
     counts, freedom = np.where(seeds > 0, seeds, np.nan), np.where(seeds > 1, seeds - 1, np.nan)
     # Only what is incomplete is left out: a gain that is not finite must show.
-    done = (dataset["complete"].values == 1)[:, None, :, None]
+    done = complete[:, None, :, None]
     measured = np.sum(gains, axis=2, where=done) / counts
     sem = np.sqrt(np.sum((gains - measured[:, :, None]) ** 2, axis=2, where=done) / freedom / counts)
     rounding = np.finfo(np.float32).eps * np.abs(predicted)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 LAWS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"population": ("population",), "linear": ("linear",), "empirical": ("empirical", "finite_size")}
+    {"population": ("population",), "linear": ("linear",), "empirical": ("empirical", "finite_size"), "network": ()}
 )
-"""The laws of every rung at held-out points, the leading order first."""
+"""The laws of every rung at held-out points, the leading order first; no law is claimed for networks."""
 
 LABELS: Mapping[str, str] = MappingProxyType({"finite_size": "exact-average"})
 """How a law is called in words where its name alone says too little."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import xarray as xr
 from rich.console import Console
 
-from geomem_jax import data, results, runs, sweep
+from geomem_jax import data, networks, results, runs, sweep
 from geomem_jax.config import OverlayOptions, parse_noise_variances, parse_sizes
 from geomem_jax.data.source import Source
 from geomem_jax.errors import InputError
@@ -25,7 +25,8 @@ def _grid(options: OverlayOptions, source: Source) -> sweep.Grid:
         if options.t is None
         else parse_noise_variances(options.t, "--t")
     )
-    grid = sweep.Grid(sizes, noise_variances, options.seeds, options.points, held_out, options.seed)
+    steps = networks.default_steps(source) if options.network_steps is None else options.network_steps
+    grid = sweep.Grid(sizes, noise_variances, options.seeds, options.points, held_out, options.seed, steps)
     sweep.check(source, grid)
     return grid
 
@@ -68,9 +69,9 @@ def _resume(given: OverlayOptions, folder: Path) -> tuple[Path, xr.Dataset, Sour
     if dataset.attrs.get("data_fingerprint") != sweep.fingerprint(source):
         raise InputError(f"{path} was measured on other data than {options.data or source.name} now; start a new run")
     axes = (tuple(dataset[name].values.tolist()) for name in ("dataset_size", "noise_variance"))
-    numbers = (dataset.attrs.get(name) for name in ("points", "held_out", "random_seed"))
+    numbers = (dataset.attrs.get(name) for name in ("points", "held_out", "random_seed", "network_steps"))
     measured = (*axes, dataset.sizes["seed"], *numbers)
-    if measured != tuple(grid):
+    if measured != tuple(grid) or tuple(dataset["rung"].values.tolist()) != sweep.rungs(grid):
         raise InputError(f"{path} was measured with other options than it states; start a new run")
     return folder, dataset, source, grid
 
@@ -100,6 +101,23 @@ def _measure(console: Console, folder: Path, dataset: xr.Dataset, source: Source
             results.save(dataset, folder / RESULTS)
 
 
+def _train(console: Console, folder: Path, dataset: xr.Dataset, source: Source, grid: sweep.Grid) -> None:
+    """Train and measure the networks, with progress; they are stored when all are measured, not before."""
+    sizes, seeds = networks.chosen(grid)
+    count = len(sizes) * seeds
+    with runs.progress_bar(console) as progress:
+        training = progress.add_task(f"training {count} networks", total=grid.network_steps)
+        measuring = progress.add_task(f"measuring {count} networks", total=count)
+
+        def after_block(step: int, loss: float) -> None:
+            progress.update(training, completed=step, description=f"training {count} networks, loss {loss:.3f}")
+
+        failures = networks.measure(dataset, source, grid, after_block, lambda seed, size: progress.advance(measuring))
+    results.save(dataset, folder / RESULTS)
+    for failure in failures:
+        console.print(f"network of {failure}; left out")
+
+
 def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
     """Run or finish the main job: ``results.nc``, ``overlay.png`` and ``report.html`` in the run's folder.
 
@@ -123,10 +141,13 @@ def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
     )
     try:
         _measure(console, folder, dataset, source, grid)
+        if networks.pending(dataset, grid):
+            _train(console, folder, dataset, source, grid)
     except KeyboardInterrupt:
-        done = int(dataset.complete.sum())
+        total = len(grid.sizes) * grid.seeds
+        untrained = ", no network trained" if networks.pending(dataset, grid) else ""
         console.print(
-            f"interrupted with {done} of {dataset.complete.size} cells measured; "
+            f"interrupted with {total - len(sweep.remaining(dataset))} of {total} cells measured{untrained}; "
             f"finish with: geomem overlay --resume {folder}"
         )
         raise

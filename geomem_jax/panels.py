@@ -1,8 +1,8 @@
 """The panels of figures, drawn on axes that :mod:`geomem_jax.plots` makes (the only importer of matplotlib).
 
-Lines are theory, points are measurement, bars are 95 % intervals over training sets.  A rung and its laws share a
-colour (Okabe and Ito), every law has a line style and every rung a marker, so that a panel also reads in grey; where
-colour means variance, light is large.  The numbers come from :mod:`geomem_jax.curves`.
+Lines are theory, points are measurement, bars are 95 % intervals over training sets, of networks their range.  A rung
+and its laws share a colour (Okabe and Ito), every law has a line style and every rung a marker, so that a panel also
+reads in grey; where colour means variance, light is large.  The numbers come from :mod:`geomem_jax.curves`.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,9 @@ import theory
 from geomem_jax import curves, participation
 from geomem_jax.formatting import spaced
 from geomem_jax.freeze_out import FROZEN_BELOW, freeze_out_sizes, laws, predicted_sizes
-from geomem_jax.gains import distinct_variances, predicted_relative_gain
+from geomem_jax.gains import distinct_variances, is_complete, predicted_relative_gain
 from geomem_jax.laws import LAWS_OF, label
+from geomem_jax.results import NETWORK
 
 Axes = Any  # a matplotlib.axes.Axes, by another name because only plots imports matplotlib
 
@@ -29,10 +30,20 @@ class Style(NamedTuple):
     marker: str
 
 
+class Line(NamedTuple):
+    """A law in a panel: ``y`` of shape ``(k, g)``."""
+
+    x: np.ndarray
+    y: np.ndarray
+    style: Any
+    width: float
+
+
 STYLES = {
     "population": Style("#000000", ":", "^"),
     "linear": Style("#0072B2", "--", "o"),
     "empirical": Style("#D55E00", "-.", "s"),
+    NETWORK: Style("#009E73", "none", "D"),  # no law
 }
 EXACT = "finite_size"  # the law that is exact for the empirical rung, known at the grid alone
 EXACT_LINE = "-"
@@ -49,6 +60,12 @@ BLANK = np.full(1, np.nan)
 
 def _dense(values: np.ndarray) -> np.ndarray:
     return np.geomspace(values.min(), values.max(), 129)
+
+
+def shown_rungs(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Rungs made from N points; networks only where some are measured."""
+    trained = NETWORK in dataset["rung"].values and is_complete(dataset, NETWORK).any()
+    return (*FINITE, NETWORK) if trained else FINITE
 
 
 def _bars(axes: Axes, x: np.ndarray, interval: curves.Interval, style: Style, label: str | None = None) -> None:
@@ -79,7 +96,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
     Args:
       axes: where to draw.
       dataset: a result.
-      rung: the score model, compared with its laws.
+      rung: the score model, compared with its laws; networks, which have none, with those of the two other rungs.
       along: ``"dataset_size"`` or ``"noise_variance"``.
       at: position on the grid of the other.
     """
@@ -88,22 +105,31 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
     interval = curves.measured_relative_gain(dataset, rung)
     if along == "dataset_size":
         x, where, cells = sizes, f"t = {noises[at]:.3g}", [ends[:, at] for ends in interval]
-        line = curves.law_relative_gain(dataset, rung, _dense(sizes), noises[at])
+        numbers = _dense(sizes), noises[at]
     else:
         x, where, cells = noises, f"N = {sizes[at]}", [ends[at] for ends in interval]
-        line = curves.law_relative_gain(dataset, rung, sizes[at], _dense(noises))
+        numbers = sizes[at], _dense(noises)
     axes.axhline(1, color=STYLES["population"].color, linestyle=STYLES["population"].line, linewidth=1)
     axes.axhspan(-1, FROZEN_BELOW, color="0.94")
-    exact = _has_exact(dataset) and EXACT in LAWS_OF[rung]
+    compared = LAWS_OF[rung] or ("linear", *LAWS_OF["empirical"])
+    exact = _has_exact(dataset) and EXACT in compared
+    drawn = {
+        law: Line(_dense(x), curves.law_relative_gain(dataset, law, *numbers), STYLES[law].line, 1.5)
+        for law in compared
+        if law != EXACT
+    }
     if exact:
         stored = predicted_relative_gain(dataset, EXACT)
         stored = stored[:, at] if along == "dataset_size" else stored[at]
+        drawn |= {"empirical": drawn["empirical"]._replace(width=1), EXACT: Line(x, stored, EXACT_LINE, 1.5)}
+        if rung == NETWORK:
+            del drawn["empirical"]
     shown, colors = told_apart(dataset)
+    faint = 0.5 if rung == NETWORK else None
     top = min(1.12 * float(np.nanmax([1.0, *cells[0][:, shown].ravel()])), HIGHEST_RELATIVE_GAIN)
     for group, color in zip(shown, colors, strict=True):
-        axes.plot(_dense(x), line[:, group], color=color, linestyle=style.line, linewidth=1 if exact else 1.5)
-        if exact:
-            axes.plot(x, stored[:, group], color=color, linestyle=EXACT_LINE, linewidth=1.5)
+        for line in drawn.values():
+            axes.plot(line.x, line.y[:, group], color=color, linestyle=line.style, linewidth=line.width, alpha=faint)
         interval = curves.Interval(*(ends[:, group] for ends in cells))
         _bars(axes, x, interval, style._replace(color=color))
         beyond = interval.mean > top
@@ -114,11 +140,13 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
         at_right = (1.01, height)
         axes.annotate(text, at_right, xycoords=("axes fraction", "data"), fontsize=9, rotation=90, va="center")
     axes.set_xlabel(SIZE_LABEL if along == "dataset_size" else NOISE_LABEL)
-    axes.set_title(f"{rung} rung and {'laws' if exact else 'law'} at {where}", color=style.color, loc="left")
-    if exact:
-        for law, linestyle, width in ((EXACT, EXACT_LINE, 1.5), (rung, style.line, 1)):
-            axes.plot(BLANK, BLANK, color="0.3", linestyle=linestyle, linewidth=width, label=f"{label(law)} law")
-        axes.legend(loc="best", framealpha=0.85)
+    beside = "(no law)" if rung == NETWORK else "and laws" if exact else "and law"
+    axes.set_title(f"{rung} rung {beside} at {where}", color=style.color, loc="left")
+    if len(drawn) > 1:
+        for law, line in reversed(drawn.items()):
+            name = f"{label(law)} law"
+            axes.plot(BLANK, BLANK, color="0.3", linestyle=line.style, linewidth=line.width, alpha=faint, label=name)
+        axes.legend(loc="lower right" if rung == NETWORK else "best", framealpha=0.85)
 
 
 def _has_exact(dataset: xr.Dataset) -> bool:
@@ -253,12 +281,15 @@ def _laws_and_rungs(
 ) -> None:
     """One number per dataset size: every law as a line, every rung as points."""
     sizes, t = dataset["dataset_size"].values, float(dataset["noise_variance"].values[at])
-    for rung, style in STYLES.items():
-        axes.plot(
-            _dense(sizes), law(dataset, rung, _dense(sizes), t), color=style.color, linestyle=style.line, linewidth=1.5
-        )
+    for rung in ("population", *shown_rungs(dataset)):
+        style, name = STYLES[rung], rung
+        if LAWS_OF[rung]:
+            predicted = law(dataset, rung, _dense(sizes), t)
+            axes.plot(_dense(sizes), predicted, color=style.color, linestyle=style.line, linewidth=1.5)
+        else:
+            name = f"{rung} (bars: range of {int(is_complete(dataset, rung).any(axis=0).sum())})"
         _bars(axes, sizes, curves.Interval(*(ends[:, at] for ends in measured(rung))), style)
-        axes.plot(BLANK, BLANK, color=style.color, linestyle=style.line, marker=style.marker, label=rung)
+        axes.plot(BLANK, BLANK, color=style.color, linestyle=style.line, marker=style.marker, label=name)
     if _has_exact(dataset):
         exact, color = stored(dataset, EXACT)[:, at], STYLES["empirical"].color
         axes.plot(sizes, exact, color=color, linestyle=EXACT_LINE, linewidth=1.5, label=f"{label(EXACT)} law")
@@ -272,12 +303,12 @@ def effective_noise(axes: Axes, dataset: xr.Dataset, at: int) -> None:
     _laws_and_rungs(
         axes, dataset, at, curves.law_noise, curves.stored_noise, lambda rung: curves.measured_noise(dataset, rung)
     )
-    points = np.concatenate([curves.measured_noise(dataset, rung).mean[:, at] for rung in FINITE])
+    points = np.concatenate([curves.measured_noise(dataset, rung).mean[:, at] for rung in shown_rungs(dataset)])
     lines = np.concatenate(
         [curves.law_noise(dataset, law, _dense(dataset["dataset_size"].values), t) for law in FINITE]
     )
-    highest = np.max([t, *points[np.isfinite(points)], *lines[np.isfinite(lines)]])
-    axes.set(yscale="log", ylim=(0.7 * t, 2 * highest), ylabel="effective noise κ (data units squared)")
+    known = np.concatenate([[t], points[np.isfinite(points)], lines[np.isfinite(lines)]])
+    axes.set(yscale="log", ylim=(0.7 * known.min(), 2 * known.max()), ylabel="effective noise κ (data units squared)")
     axes.set_title(f"finite data act like more noise: κ at t = {t:.3g}", loc="left")
 
 

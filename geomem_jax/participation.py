@@ -16,7 +16,7 @@ import xarray as xr
 
 import theory
 from geomem_jax.freeze_out import largest_crossing
-from geomem_jax.gains import require
+from geomem_jax.gains import is_complete, require
 from geomem_jax.statistics import expanded_bootstrap
 
 RUNG = "empirical"  # the only rung that is a weighted mean of training points
@@ -66,7 +66,7 @@ def crossing_times(dataset: xr.Dataset, point: str = "train", *, bootstrap_seed:
     require(dataset, "point", point)
     ratio = dataset["participation"].sel(rung=RUNG, point=point).sortby("dataset_size").sortby("noise_variance")
     ratio = ratio.transpose("dataset_size", "seed", "noise_variance")
-    complete = dataset["complete"].sortby("dataset_size").values == 1
+    complete = is_complete(dataset.sortby("dataset_size"), RUNG)
     sizes = ratio["dataset_size"].values
     noise_variances = ratio["noise_variance"].values
     used = np.flatnonzero(complete.any(axis=1) & (sizes >= SMALLEST))

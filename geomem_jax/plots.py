@@ -16,9 +16,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import theory
-from geomem_jax import curves, panels, trained_panels
+from geomem_jax import curves, panels, results, trained_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.freeze_out import comparison_noise
+from geomem_jax.gains import is_solved
 
 FONT: dict[Any, Any] = {
     "font.size": 10,
@@ -57,8 +58,9 @@ def _maps(figure: Any, dataset: xr.Dataset) -> None:
 
 
 def _gains_along_size(figure: Any, dataset: xr.Dataset) -> None:
-    row = figure.subplots(1, 2)
-    for axes, rung in zip(row, panels.FINITE, strict=True):
+    rungs = panels.shown_rungs(dataset)
+    row = figure.subplots(1, len(rungs))
+    for axes, rung in zip(row, rungs, strict=True):
         panels.relative_gain(axes, dataset, rung, "dataset_size", _at_noise(dataset))
     panels.variance_legend(row[-1], dataset)
 
@@ -70,15 +72,16 @@ def _noise_and_dimension(figure: Any, dataset: xr.Dataset) -> None:
 
 
 def gains(dataset: xr.Dataset) -> Figure:
-    """Draw relative gains of the linear and empirical rungs at held-out points, against N and against t.
+    """Draw relative gains of the linear, the empirical and the network rung at held-out points, against N and t.
 
     Args:
       dataset: a result, possibly incomplete.  Of many distinct variances six are shown, evenly spaced by rank.
     """
-    with _figure(9.5) as figure:
-        for row, rung in zip(figure.subplots(2, 2), panels.FINITE, strict=True):
+    rungs = panels.shown_rungs(dataset)
+    with _figure(4.75 * len(rungs)) as figure:
+        for row, rung in zip(figure.subplots(len(rungs), 2), rungs, strict=True):
             panels.relative_gain(row[0], dataset, rung, "dataset_size", _at_noise(dataset))
-            panels.relative_gain(row[1], dataset, rung, "noise_variance", curves.comparison_size(dataset))
+            panels.relative_gain(row[1], dataset, rung, "noise_variance", curves.comparison_size(dataset, rung))
             panels.variance_legend(row[1], dataset)
     return figure
 
@@ -128,12 +131,14 @@ def overlay(dataset: xr.Dataset) -> Figure:
     Raises:
       InputError: if nothing is measured.
     """
-    seeds = int((dataset["complete"].values == 1).sum(axis=1).max())
+    seeds = int(is_solved(dataset).sum(axis=1).max())
     sets, bars = (
         (f"{seeds} training sets", "Bars: 95 % intervals over training sets.")
         if seeds > 1
         else ("one training set", "No bars: one training set.")
     )
+    if results.NETWORK in panels.shown_rungs(dataset):
+        bars += " Networks: range."
     with _figure(14.5) as figure:
         top, middle, bottom = figure.subfigures(3, 1, squeeze=False)[:, 0]
         _gains_along_size(top, dataset)

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from geomem_jax.freeze_out import FROZEN_BELOW, FreezeOut, freeze_out_sizes, kendall_tau
-from geomem_jax.gains import distinct_variances, relative_gain
+from geomem_jax.gains import distinct_variances, is_complete, relative_gain
 from geomem_jax.statistics import Estimate, critical_t, expanded_percentile, percentile_interval
 from geomem_jax.trained_results import at_step, measured_steps
 
@@ -101,7 +101,7 @@ class _Soft(NamedTuple):
 
 
 def _soft(view: xr.Dataset, at: int) -> _Soft:
-    whole = np.flatnonzero((view["complete"].values == 1).all(axis=0))
+    whole = np.flatnonzero(is_complete(view, "trained").all(axis=0))
     positive = distinct_variances(view).weights.any(axis=1)
     gain = view["gain"].isel(noise_variance=at, seed=whole, direction=np.flatnonzero(positive)).sum("direction")
     held_out = gain.sel(point="held_out").transpose("rung", "dataset_size", "seed").values.astype(float)
@@ -166,7 +166,7 @@ def _with_training(first: xr.Dataset, last: xr.Dataset, t: float, steps: tuple[i
 
 
 def _early(view: xr.Dataset, at: int, step: int) -> Reading:
-    seeds = np.flatnonzero(view["complete"].values[-1] == 1)  # of the largest size
+    seeds = np.flatnonzero(is_complete(view, "trained")[-1])  # of the largest size
     excess = _student(relative_gain(view, "trained", "held_out").values[-1, at, seeds, -1])
     smallest, size = distinct_variances(view).variance[-1], view["dataset_size"].values[-1]
     numbers = f"{_show(excess)} times it at step {step}, variance {smallest:.3g}, N = {size}"

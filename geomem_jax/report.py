@@ -13,6 +13,7 @@ from geomem_jax import compare, participation, plots
 from geomem_jax.atomic import replacing
 from geomem_jax.formatting import format_interval, spaced
 from geomem_jax.laws import label
+from geomem_jax.results import NETWORK
 from geomem_jax.statistics import MIN_SEEDS
 
 STYLE = """
@@ -36,7 +37,10 @@ figcaption { max-width: 52rem; }
 dt { font-weight: 600; margin-top: .6rem; }
 """
 
-POINT_DEPENDENT = ("empirical",)  # rungs whose gains differ from point to point: a median says something of its own
+POINT_DEPENDENT = (
+    "empirical",
+    NETWORK,
+)  # rungs whose gains differ from point to point: a median says something of its own
 
 GAUSSIAN_RELATIVE = """
 <h2>These data are not Gaussian</h2>
@@ -55,6 +59,12 @@ the <em>held-out points</em> are the last ones, outside the largest subset. Trai
 points, the more so the larger N is, so that their intervals become too narrow as N nears the number of points there
 are.</p>
 """
+
+NETWORKS = (
+    "With perfect training it would be the empirical score. It is not: finite width and few steps make it smoother, so "
+    "that its directions may stay free where those of the empirical score are frozen, and what it has not learned yet "
+    "it fills in alike in all directions, so that small variances may move more than with infinite data (ρ above 1)."
+)
 
 GLOSSARY = """
 <h2>Words</h2>
@@ -77,7 +87,7 @@ where one training point answers alone (it is copied), 1/N where all answer alik
 its noised version equals log N, enough to tell N points apart.</dd>
 <dt>Rungs</dt><dd><em>Population</em>: the score of the true covariance, infinite data. <em>Linear</em>: the score
 of the sample covariance of N points. <em>Empirical</em>: the exact score of N points, which a perfect learner would
-reach.</dd>
+reach. <em>Network</em>: a small multilayer perceptron trained on the N points by gradient descent.</dd>
 <dt>Point classes</dt><dd><em>Training points</em>: a point of the training set plus noise. <em>Held-out
 points</em>: a point outside it plus noise.</dd>
 </dl>
@@ -113,7 +123,7 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
         for rung, laws in rungs.items():
             measured = [row.measured[rung]] + ([row.measured_median[rung]] if rung in POINT_DEPENDENT else [])
             line += [compare.format_predicted(row, law) for law in laws]
-            line += [format_interval(size, row.grid) for size in measured]
+            line += [format_interval(size, row.grid[rung]) for size in measured]
         cells.append(line)
     caption = f"Freeze-out sizes N* at noise variance t = {t:.3g}, held-out points, with 95 % intervals."
     if len(chosen) < len(rows):
@@ -122,6 +132,9 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
         "<p>A direction is free above its freeze-out size and frozen below. Sizes outside the measured grid are "
         "bounded (&lt;, &gt;), never extrapolated; under the population law no direction ever freezes.</p>"
     )
+    networks = compare.networks_in_words(dataset)
+    if networks is not None:
+        text += f"<p>{escape(networks)} {NETWORKS}</p>"
     return "<h2>Freeze-out sizes</h2>" + text + _table(caption, header, cells)
 
 
@@ -157,14 +170,16 @@ def _figure(figure: plots.Figure, alternative: str, caption: str) -> str:
 def _figures(dataset: xr.Dataset) -> str:
     return (
         "<h2>Figures</h2><p>Lines are theory with nothing fitted, points are measurements, bars are 95 % intervals "
-        "over training sets. A rung and its laws share a colour. For the empirical score of Gaussian data there are "
-        "two: the empirical law, leading order as the number of directions grows, and the exact average.</p>"
+        "over training sets, for networks ranges. A rung and its laws share a colour. For the empirical score of "
+        "Gaussian data there are two: the empirical law, leading order as the number of directions grows, and the "
+        "exact average.</p>"
         + _figure(
             plots.gains(dataset),
-            "Relative gain of the linear and the empirical rung against dataset size and against noise variance.",
+            "Relative gain of every rung made from N points against dataset size and against noise variance.",
             "<strong>Gains.</strong> Left, against the dataset size at one noise variance; right, against the noise "
             "variance at one dataset size. One colour per variance. In the grey band a direction is frozen; at 1 "
-            "(dotted) it moves as with infinite data. Arrows at the upper edge stand for points above it.",
+            "(dotted) it moves as with infinite data. Arrows at the upper edge stand for points above it. Networks "
+            "have no law: beside them are, faint, those of the other rungs.",
         )
         + _figure(
             plots.freeze_out_maps(dataset),

@@ -14,7 +14,9 @@ variable                  dimensions                                            
 ``predicted_gain``        law, dataset_size, noise_variance, direction                    each law at the same numbers
 ``predicted_gain_error``  the same                                                        its numerical error (or 0)
 ``reference_gain``        noise_variance, direction                                       gain of infinite data
-``complete``              dataset_size, seed                                              1 where measured, else 0
+``complete``              rung, dataset_size, seed                                        1 where measured, -1 where
+                                                                                          a network became
+                                                                                          non-finite, else 0
 ========================  ==============================================================  ===========================
 
 Coordinates carry the numbers (``variance`` runs along ``direction``); ``noise_variance`` is a variance.  Points of
@@ -33,6 +35,10 @@ import xarray as xr
 from geomem_jax.atomic import replacing
 from geomem_jax.errors import InputError
 
+NETWORK = "network"
+"""The trained rung: measured at few dataset sizes and on few training sets, and with no law that predicts it."""
+
+FAILED = -1  # complete as it can be: training became non-finite
 POINT_CLASSES = ("train", "held_out", "origin")
 PER_DIRECTION = ("rung", "point", "dataset_size", "noise_variance", "seed", "direction")
 PER_POINT_CLASS = PER_DIRECTION[:-1]
@@ -45,7 +51,7 @@ DIMENSIONS = {
     "predicted_gain": ("law", "dataset_size", "noise_variance", "direction"),
     "predicted_gain_error": ("law", "dataset_size", "noise_variance", "direction"),
     "reference_gain": ("noise_variance", "direction"),
-    "complete": ("dataset_size", "seed"),
+    "complete": ("rung", "dataset_size", "seed"),
 }
 STARTS: dict[str, tuple[float, type]] = {"complete": (0, np.int8), "predicted_gain_error": (0, np.float32)}
 

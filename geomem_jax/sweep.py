@@ -15,7 +15,6 @@ import platform
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,45 +22,21 @@ import numpy as np
 import xarray as xr
 
 import theory
-from geomem_jax import results
+from geomem_jax import networks, results
+from geomem_jax.cells import Grid, Summary, TrainingSet, cycled, draw, store, summarize
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import empirical, linear, population
 from geomem_jax.errors import InputError
 from geomem_jax.laws import law_size
 
-RUNGS = ("population", "linear", "empirical")
+RUNGS = ("population", "linear", "empirical")  # that are solved; the trained one is in geomem_jax.networks
 LAWS = ("population", "linear", "empirical")  # in closed form
 MOST_VARIANCES = 16  # distinct ones of which exact averages are evaluated; their time grows with the number
 
 
-class Grid(NamedTuple):
-    """What is measured.
-
-    Attributes:
-      sizes: dataset sizes, ascending.
-      noise_variances: noise variances, ascending.
-      seeds: number of independent training sets.
-      points: points per training set and point class.
-      held_out: held-out points per training set, at most ``points`` of them different.
-      seed: seed of all random numbers.
-    """
-
-    sizes: tuple[int, ...]
-    noise_variances: tuple[float, ...]
-    seeds: int
-    points: int
-    held_out: int
-    seed: int
-
-
-class _Summary(NamedTuple):
-    """Statistics over points of one cell and point class, for every noise variance (leading axis)."""
-
-    gain: jax.Array
-    gain_sem: jax.Array
-    gain_median: jax.Array
-    participation: jax.Array
-    soft_dimension: jax.Array
+def rungs(grid: Grid) -> tuple[str, ...]:
+    """Name the rungs of a sweep."""
+    return (*RUNGS, results.NETWORK) if grid.network_steps else RUNGS
 
 
 def default_sizes(source: Source, points: int) -> tuple[tuple[int, ...], int]:
@@ -95,9 +70,11 @@ def check(source: Source, grid: Grid) -> None:
         )
     # Points (drawn, rotated and centred), eigendecompositions, and three numbers per direction of every result.
     directions = len(source.variances)
-    cells = len(grid.sizes) * len(grid.noise_variances) * grid.seeds * len(RUNGS) * len(results.POINT_CLASSES)
+    cells = len(grid.sizes) * len(grid.noise_variances) * grid.seeds * len(rungs(grid)) * len(results.POINT_CLASSES)
     points = 3 * (max(grid.sizes) + grid.held_out + 2 * grid.points)
     numbers = (points + 6 * directions + 3 * cells) * directions
+    if grid.network_steps:
+        numbers += networks.most_numbers(directions)
     if 4 * numbers > memory_bytes() // 2:
         raise InputError(
             f"{directions} directions, N up to {max(grid.sizes)}, {grid.seeds} training sets and {grid.points} points "
@@ -171,13 +148,14 @@ def prepare(
       laws: predicted laws, names of :data:`theory.LAWS`.
       after_size: called with every dataset size when all laws are predicted at it, to show progress.
     """
-    attributes = provenance(source, configuration) | {
+    attributes = provenance(source, configuration, ("flax", "optax") if grid.network_steps else ()) | {
         "points": grid.points,
         "held_out": grid.held_out,
         "random_seed": grid.seed,
+        "network_steps": grid.network_steps,
     }
     dataset = results.empty(
-        rungs=RUNGS,
+        rungs=rungs(grid),
         laws=laws,
         dataset_sizes=grid.sizes,
         noise_variances=grid.noise_variances,
@@ -201,81 +179,33 @@ def prepare(
 
 
 @jax.jit
-def _empirical(key: jax.Array, train: jax.Array, count: jax.Array, clean: jax.Array, t: jax.Array) -> _Summary:
+def _empirical(key: jax.Array, train: jax.Array, count: jax.Array, clean: jax.Array, t: jax.Array) -> Summary:
     """Summarize gains at the points ``clean`` ``(B, d)`` plus noise, for every noise variance."""
     noise = jax.random.normal(key, clean.shape, train.dtype)
 
-    def at_one_noise(t: jax.Array) -> _Summary:
+    def at_one_noise(t: jax.Array) -> Summary:
         posterior = empirical.posterior(train, count, clean + jnp.sqrt(t) * noise, t)
-        return _summarize(posterior)
+        return summarize(posterior.gain, posterior.participation)
 
     return jax.lax.map(at_one_noise, t)
-
-
-def _summarize(posterior: empirical.Posterior) -> _Summary:
-    gain = posterior.gain
-    sem = jnp.std(gain, axis=0, ddof=1) / jnp.sqrt(gain.shape[0])
-    return _Summary(
-        jnp.mean(gain, axis=0),
-        sem,
-        jnp.median(gain, axis=0),
-        jnp.mean(posterior.participation),
-        jnp.mean(jnp.sum(gain, axis=-1)),
-    )
 
 
 @jax.jit
-def _empirical_at_origin(train: jax.Array, count: jax.Array, t: jax.Array) -> _Summary:
+def _empirical_at_origin(train: jax.Array, count: jax.Array, t: jax.Array) -> Summary:
     """The same at the origin: one point, so no spread over points."""
 
-    def at_one_noise(t: jax.Array) -> _Summary:
+    def at_one_noise(t: jax.Array) -> Summary:
         posterior = empirical.posterior(train, count, jnp.zeros((1, train.shape[1]), train.dtype), t)
-        return _summarize(posterior)._replace(gain_sem=jnp.full(train.shape[1], jnp.nan, train.dtype))
+        return summarize(posterior.gain, posterior.participation)
 
     return jax.lax.map(at_one_noise, t)
 
 
-def _cycled(array: jax.Array, count: int, points: int) -> jax.Array:
-    return jnp.take(array, jnp.arange(points) % count, axis=0)
-
-
-class _TrainingSet(NamedTuple):
-    """One seed's data in direction coordinates, and the keys of its noise."""
-
-    train: jax.Array
-    held_out: jax.Array
-    train_key: jax.Array
-    held_out_key: jax.Array
-
-
-def seed_keys(random_seed: int, seed: int) -> jax.Array:
-    """Return the three keys of a training set: of its points, and of the noise at training and held-out points."""
-    return jax.random.split(jax.random.fold_in(jax.random.key(random_seed), seed), 3)
-
-
-def _draw(source: Source, grid: Grid, seed: int) -> _TrainingSet:
-    data_key, train_key, held_out_key = seed_keys(grid.seed, seed)
-    drawn = source.draw(data_key, max(grid.sizes), grid.held_out)
-    train, held_out = drawn.train, drawn.held_out
-    if source.basis is not None:
-        basis = jnp.asarray(source.basis, train.dtype)
-        train, held_out = (
-            jnp.matmul(points, basis, precision=jax.lax.Precision.HIGHEST) for points in (train, held_out)
-        )
-    return _TrainingSet(train, held_out, train_key, held_out_key)
-
-
-def _store(dataset: xr.Dataset, rung: str, point: str, size: int, seed: int, summary: _Summary) -> None:
-    at = {"rung": rung, "point": point, "dataset_size": size, "seed": seed}
-    for name, values in summary._asdict().items():
-        dataset[name].loc[at] = np.asarray(values)
-
-
-def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: _TrainingSet, size: int, seed: int) -> None:
+def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: TrainingSet, size: int, seed: int) -> None:
     t = jnp.asarray(grid.noise_variances, data.train.dtype)
     count = jnp.asarray(size)
-    train = _cycled(data.train, size, grid.points)
-    held_out = _cycled(data.held_out, data.held_out.shape[0], grid.points)
+    train = cycled(data.train, size, grid.points)
+    held_out = cycled(data.held_out, data.held_out.shape[0], grid.points)
     at_points = {
         "train": _empirical(data.train_key, data.train, count, train, t),
         "held_out": _empirical(data.held_out_key, data.train, count, held_out, t),
@@ -288,12 +218,12 @@ def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: _Traini
         "linear": linear.gains(linear.fit(data.train, count, centred=source.centred), t),
     }
     for point in results.POINT_CLASSES:
-        _store(dataset, "empirical", point, size, seed, at_points[point])
+        store(dataset, "empirical", point, size, seed, at_points[point])
         for rung, gains in everywhere.items():
             undefined = jnp.full(t.shape, jnp.nan, t.dtype)
-            summary = _Summary(gains, jnp.zeros_like(gains), gains, undefined, jnp.sum(gains, axis=-1))
-            _store(dataset, rung, point, size, seed, summary)
-    dataset["complete"].loc[{"dataset_size": size, "seed": seed}] = 1
+            summary = Summary(gains, jnp.zeros_like(gains), gains, undefined, jnp.sum(gains, axis=-1))
+            store(dataset, rung, point, size, seed, summary)
+    dataset["complete"].loc[{"rung": list(RUNGS), "dataset_size": size, "seed": seed}] = 1
 
 
 def cell_cost(size: int) -> float:
@@ -302,17 +232,18 @@ def cell_cost(size: int) -> float:
 
 
 def remaining(dataset: xr.Dataset) -> list[tuple[int, int]]:
-    """List the (seed, dataset size) cells that are not measured yet."""
+    """List the (seed, dataset size) cells of the solved rungs that are not measured yet."""
+    complete = (dataset.complete.sel(rung=list(RUNGS)) == 1).all("rung")
     return [
         (int(seed), int(size))
         for seed in dataset.seed.values
         for size in dataset.dataset_size.values
-        if not dataset.complete.sel(seed=seed, dataset_size=size).item()
+        if not complete.sel(seed=seed, dataset_size=size).item()
     ]
 
 
 def measure(dataset: xr.Dataset, source: Source, grid: Grid, after_cell: Callable[[int, int], None]) -> None:
-    """Measure every cell of ``dataset`` that is not complete, in place.
+    """Measure every cell of ``dataset`` that is not complete, in place; networks apart, see :mod:`geomem_jax.networks`.
 
     Args:
       dataset: from :func:`prepare`, or the partial result of an earlier call.
@@ -320,9 +251,9 @@ def measure(dataset: xr.Dataset, source: Source, grid: Grid, after_cell: Callabl
       grid: as given to :func:`prepare`.
       after_cell: called with (seed, dataset size) when a cell is complete, to show progress and to save.
     """
-    drawn: tuple[int, _TrainingSet] | None = None
+    drawn: tuple[int, TrainingSet] | None = None
     for seed, size in remaining(dataset):
         if drawn is None or drawn[0] != seed:
-            drawn = seed, _draw(source, grid, seed)
+            drawn = seed, draw(source, grid, seed)
         _measure_cell(dataset, source, grid, drawn[1], size, seed)
         after_cell(seed, size)

@@ -55,20 +55,24 @@ def print_comparison(dataset: "xr.Dataset") -> None:
     note = "" if len(chosen) == len(rows) else f"; {len(chosen)} of {len(rows)} distinct variances"
     table = Table(
         title=f"{dataset.attrs['name']}: freeze-out sizes N* at noise variance t = {found.noise_variance:.3g}, "
-        f"held-out points [95 % interval over training sets]{note}"
+        f"held-out points [95 % interval over training sets]{note}",
+        caption=compare.networks_in_words(dataset),
+        caption_justify="left",
+        padding=0,
     )
     table.add_column("variance", justify="right")
     table.add_column("directions", justify="right")
     rungs = compare.table_laws(rows[0])
     for rung, laws in rungs.items():
         for law in laws:
-            table.add_column(f"{label(law)}\nlaw", justify="right")
+            name = label(law).replace("-", "-\n")
+            table.add_column(f"{name}\nlaw", justify="right")
         table.add_column(f"{rung},\nmeasured", justify="right")
     for row in (rows[index] for index in chosen):
         cells = []
         for rung, laws in rungs.items():
             cells += [compare.format_predicted(row, law) for law in laws]
-            cells.append(format_interval(row.measured[rung], row.grid))
+            cells.append(format_interval(row.measured[rung], row.grid[rung]))
         table.add_row(f"{row.variance:.4g}", str(row.multiplicity), *cells)
     console.print(table)
     console.print(found.sentence)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from geomem_jax import checkpoints, results, runs, sharding, snapshots, sweep, trained_results, training, training_job
+from geomem_jax.cells import NETWORKS
 from geomem_jax.config import TrainOptions
 from geomem_jax.errors import InputError
 from geomem_jax.training_job import Job
@@ -25,7 +26,6 @@ from geomem_jax.training_job import Job
 RESULTS = "trained.nc"
 FIGURE = "training.png"
 CHECKPOINT_EVERY_S = 30.0  # a kill loses at most this much work
-NETWORKS = 2**31 - 1  # folded into the key of the run for networks, as the numbers from 0 on are for training sets
 IDENTITY = ("out", "resume", "coordinator", "process_id", "num_processes")  # where a run is, not what it is
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 from geomem_jax import curves, panels
 from geomem_jax.formatting import spaced
 from geomem_jax.freeze_out import FROZEN_BELOW
-from geomem_jax.gains import predicted_relative_gain, relative_gain
+from geomem_jax.gains import predicted_relative_gain
 from geomem_jax.trained_results import at_step, measured_steps
 
 MOST_SIZES = 4
@@ -46,7 +46,7 @@ def against_steps(axes: Any, dataset: xr.Dataset, at_size: int, at_noise: int, p
     """Relative gain of every variance shown against training steps, at one dataset size and noise variance."""
     steps = measured_steps(dataset)
     views = [at_step(dataset, int(step)) for step in steps]
-    found = [curves.over_seeds(relative_gain(view, "trained", point), view["complete"]) for view in views]
+    found = [curves.measured_relative_gain(view, "trained", point) for view in views]
     _frame(axes)
     shown, colors = panels.told_apart(dataset)
     for group, color in zip(shown, colors, strict=True):
@@ -60,9 +60,7 @@ def against_size(axes: Any, dataset: xr.Dataset, at_noise: int, point: str) -> N
     """Relative gain of networks against the dataset size at the last snapshot, the exact empirical score beside."""
     step = int(measured_steps(dataset)[-1])
     view, sizes = at_step(dataset, step), dataset["dataset_size"].values
-    networks, exact = (
-        curves.over_seeds(relative_gain(view, rung, point), view["complete"]) for rung in ("trained", "empirical")
-    )
+    networks, exact = (curves.measured_relative_gain(view, rung, point) for rung in ("trained", "empirical"))
     linear = predicted_relative_gain(view, "linear")
     _frame(axes)
     shown, colors = panels.told_apart(dataset)

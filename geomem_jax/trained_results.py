@@ -91,10 +91,11 @@ def at_step(dataset: xr.Dataset, step: int) -> xr.Dataset:
     now = dataset.isel(training_step=grid_position(dataset, "training_step", step), drop=True)
     gain = xr.concat([now["gain"], now["empirical_gain"]], xr.Variable("rung", ["trained", "empirical"]))
     alive = (now["failed"] < 0) | (now["failed"] >= step)
+    complete = (now["complete"] * alive).expand_dims(rung=gain["rung"].values)
     return xr.Dataset(
         {
             "gain": gain.transpose(*results.DIMENSIONS["gain"]),
-            "complete": (now["complete"] * alive).transpose(*results.DIMENSIONS["complete"]),
+            "complete": complete.transpose(*results.DIMENSIONS["complete"]),
             "predicted_gain": now["predicted_gain"],
             "reference_gain": now["reference_gain"],
         },

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 import theory
-from geomem_jax import data, sweep, trained_results, training
+from geomem_jax import cells, data, sweep, trained_results, training
 from geomem_jax.config import TrainOptions, parse_noise_range, parse_noise_variances, parse_sizes
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import empirical, mlp
@@ -148,7 +148,7 @@ class Measurement(NamedTuple):
 
 def measurement_of(job: Job) -> Measurement:
     """Draw the data of a job; its training sets, points and noise are those of a sweep with the same seed."""
-    keys = jnp.stack([sweep.seed_keys(job.grid.seed, seed) for seed in range(job.grid.seeds)])
+    keys = jnp.stack([cells.seed_keys(job.grid.seed, seed) for seed in range(job.grid.seeds)])
     drawn = training.draw_data(job.source, list(keys[:, 0]), max(job.grid.sizes), job.grid.held_out)
     dtype = drawn.points.dtype
     basis = np.eye(len(job.source.variances)) if job.source.basis is None else job.source.basis

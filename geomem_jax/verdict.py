@@ -25,7 +25,7 @@ from scipy import stats
 import theory
 from geomem_jax.formatting import format_size
 from geomem_jax.freeze_out import SizeErrors, comparison_noise, size_errors
-from geomem_jax.gains import Deviations, deviations
+from geomem_jax.gains import Deviations, deviations, is_solved
 from geomem_jax.laws import LAWS_OF, label
 from geomem_jax.statistics import MIN_SEEDS, Bootstrap, critical_t, detectable_shift
 
@@ -160,7 +160,7 @@ def verdict(dataset: xr.Dataset, *, bootstrap_seed: int = 0) -> Verdict:
     Returns:
       A :class:`Verdict`; its ``sentence`` says no more than the run supports.
     """
-    complete = dataset["complete"].values == 1
+    complete = is_solved(dataset)
     pairs = [
         (str(rung), law) for rung in dataset["rung"].values for law in LAWS_OF[rung] if law in dataset["law"].values
     ]

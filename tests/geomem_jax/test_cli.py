@@ -132,6 +132,9 @@ OVERLAY = [
     ("--variances 1,1 --points 1", "--points is 1; give at least 2"),
     ("--variances 1,1 --seed -1", "--seed is -1"),
     ("--variances 1,1 --seed 4294967296", "--seed is 4294967296; give at most 4294967295"),
+    ("--variances 1,1 --network-steps -1", "--network-steps is -1; give 0"),
+    ("--variances 1,1 --network-steps 2147483648", "--network-steps is 2147483648; give 0"),
+    ("--power-law 100000:1 --sizes 2 --seeds 1 --network-steps 1", "more than half of memory"),
     ("--data good.npy --sizes 2,17", "dataset size 17 with 4 held-out points needs more than the 20 points"),
     ("--variances 1,1 --sizes 2 --out there", "there exists; give another --out"),
     ("--variances 1,1 --sizes 2 --out good.npy", "good.npy exists; give another --out"),
@@ -288,26 +291,30 @@ def test_a_small_overlay_writes_its_three_files(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     options = {"variances": "1,0.25", "sizes": "4,16", "t": "0.1,0.3", "seeds": "3", "points": "8"}
+    options["network-steps"] = "5"
     run(["overlay", *(f"--{name}={value}" for name, value in options.items())], monkeypatch)
     shown = capsys.readouterr()
     run_folder = Path("runs/variances")
     assert {path.name for path in run_folder.iterdir()} == {"results.nc", "overlay.png", "report.html"}
     dataset = results.load(run_folder / "results.nc")
-    assert dataset.complete.all()
+    assert (dataset.complete.sel(rung=["population", "linear", "empirical"]) == 1).all()
+    assert dataset.complete.sel(rung="network").values.tolist() == [[1, 1, 0], [1, 1, 0]]
     assert dict(dataset.gain.sizes) == {
-        "rung": 3,
+        "rung": 4,
         "point": 3,
         "dataset_size": 2,
         "noise_variance": 2,
         "seed": 3,
         "direction": 2,
     }
-    assert np.isfinite(dataset.gain).all()
+    assert np.isfinite(dataset.gain.where(dataset.complete == 1, 0)).all()
+    assert np.isnan(dataset.gain.where(dataset.complete == 0)).all()
     assert (run_folder / "overlay.png").read_bytes().startswith(b"\x89PNG")
     report = (run_folder / "report.html").read_text(encoding="utf-8")
     assert report.lstrip().lower().startswith("<!doctype html")
     assert "freeze-out sizes N*" in shown.out
     rows = [line for line in shown.out.splitlines() if line.startswith("│")]
     assert [row.split("│")[1].strip() for row in rows] == ["1", "0.25"]
+    assert "trained for 5 steps" in shown.out
     assert "report: runs/variances/report.html" in shown.out
     assert "Traceback" not in shown.err

@@ -55,7 +55,7 @@ def test_equal_variances_are_one_and_zero_is_none():
 
 def test_relative_gain_averages_equal_variances_and_hides_what_is_incomplete():
     dataset = with_relative_gain(blank(), np.array([0.2, 0.4, 0.6, 1.0, 9.0]))
-    dataset["complete"][5, 3] = 0
+    dataset["complete"][:, 5, 3] = 0
     rho = compare.relative_gain(dataset, "empirical", "held_out")
     assert rho.dims == ("dataset_size", "noise_variance", "seed", "distinct_variance")
     np.testing.assert_allclose(rho.values[0, 1, 2], [0.3, 0.8], rtol=1e-6)
@@ -126,12 +126,13 @@ def test_replicates_outside_the_grid_open_the_interval():
 def test_an_interrupted_run_uses_what_is_complete(by):
     dataset = with_relative_gain(blank(), along_size([0.1, 0.2, 0.3, 0.4, 0.6, 0.7]))
     if by == "seed":  # the third seed was being measured
-        dataset["complete"][2:, 2] = 0
-        dataset["complete"][:, 3] = 0
+        dataset["complete"][:, 2:, 2] = 0
+        dataset["complete"][:, :, 3] = 0
     else:  # the last size was being measured
-        dataset["complete"][5, 1:] = 0
+        dataset["complete"][:, 5, 1:] = 0
     for variable in ("gain", "gain_median"):  # unmeasured numbers must not matter
-        dataset[variable] = dataset[variable].where(dataset["complete"] == 1, 77.0)
+        known = dataset[variable].where(dataset["complete"] == 1, 77.0)
+        dataset[variable] = known.transpose(*results.DIMENSIONS[variable])
     found = compare.freeze_out_sizes(dataset, "empirical", "held_out", 0.1)
     assert (found.num_seeds, found.grid) == ((2, (2, 64)) if by == "seed" else (4, (2, 32)))
     np.testing.assert_allclose(np.exp(found.log_value), np.sqrt(16 * 32), rtol=1e-6)
@@ -302,8 +303,8 @@ def test_a_true_law_is_rejected_as_rarely_as_promised():
 
 def test_deviations_of_incomplete_cells_are_nan_and_of_identical_seeds_finite():
     dataset = with_relative_gain(blank(), 1.1)
-    dataset["complete"][0] = 0
-    dataset["complete"][1, 1:] = 0
+    dataset["complete"][:, 0] = 0
+    dataset["complete"][:, 1, 1:] = 0
     found = compare.deviations(dataset, "empirical", "held_out", "population")
     assert np.isnan(found.measured[0]).all()
     assert np.isnan(found.t_score[:2]).all()
@@ -323,7 +324,8 @@ def test_the_table_holds_predictions_and_both_definitions():
             rho = along_size([0.1, 0.4, 0.6, 0.9, 1, 1]) * scale
             with_relative_gain(dataset, rho if variable == "gain" else rho / 2, rung, variable)
     rows = compare.freeze_out_table(dataset, 0.1)
-    assert [(row.variance, row.multiplicity, row.grid) for row in rows] == [(1, 2, (2, 64)), (0.25, 2, (2, 64))]
+    assert [(row.variance, row.multiplicity) for row in rows] == [(1, 2), (0.25, 2)]
+    assert rows[0].grid == dict.fromkeys(["population", "linear", "empirical"], (2, 64))
     for position, row in enumerate(rows):
         assert list(row.predicted) == list(row.measured) == ["population", "linear", "empirical"]
         assert row.predicted["linear"] == compare.predicted_sizes(dataset, 0.1, "linear")[position]
@@ -353,3 +355,33 @@ def test_the_table_holds_predictions_and_both_definitions():
 )
 def test_sizes_are_written_for_readers(log_size, grid, text):
     assert compare.format_size(log_size, grid) == text
+
+
+def test_networks_have_ranges_and_no_law():
+    plain = plotted.simulated()
+    dataset = plotted.with_network(plain)
+    found = compare.verdict(dataset)
+    assert found.sentence == compare.verdict(plain).sentence
+    assert (found.measured, found.planned) == (48, 48)
+    t = found.noise_variance
+    rows, expected = compare.freeze_out_table(dataset, t), compare.freeze_out_table(plain, t)
+    assert list(rows[0].measured) == ["population", "linear", "empirical", "network"]
+    assert compare.table_laws(rows[0]) == {"linear": ["linear"], "empirical": ["empirical"], "network": []}
+    # Two sets at the three sizes that did not fail are the largest block: 2, 512 and 2048.
+    assert (rows[0].grid["network"], rows[0].grid["empirical"]) == ((2, 2048), (2, 2048))
+    measured = compare.freeze_out_sizes(dataset, "network", "held_out", t)
+    assert measured.num_seeds == 2
+    rho = compare.relative_gain(dataset, "network", "held_out").sel(noise_variance=t).values[[0, 4, 5], :2]
+    for group, row in enumerate(rows):
+        own = [freeze_out.largest_crossing(np.log([2, 512, 2048]), rho[:, seed, group]) for seed in range(2)]
+        np.testing.assert_allclose(row.measured["network"][1:], [min(own), max(own)])
+        for rung in ("linear", "empirical"):
+            assert row.measured[rung] == expected[group].measured[rung]
+    assert np.isfinite(measured.log_value).any()
+    words = compare.networks_in_words(dataset)
+    assert "trained for 300 steps on the same points, at N = 2, 32, 512, 2048; no law predicts it" in words
+    assert words.endswith("The network of N = 32, training set 2, became non-finite and is left out.")
+    assert compare.networks_in_words(plain) is None
+    dataset["complete"].loc[{"rung": "network"}] = 0  # interrupted before
+    assert compare.networks_in_words(dataset) == "No network is measured."
+    assert list(compare.freeze_out_table(dataset, t)[0].measured) == ["population", "linear", "empirical"]

@@ -240,3 +240,37 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
         plots.save(Figure(), path)
     assert path.read_bytes() == b"old"
     assert [found.name for found in tmp_path.iterdir()] == ["overlay.png"]
+
+
+def test_networks_are_points_with_ranges_beside_the_laws_of_others():
+    dataset = plotted.with_network(plotted.simulated())
+    axes = axes_of()
+    panels.relative_gain(axes, dataset, "network", "dataset_size", AT)
+    assert len(lines(axes)) == 2 * 6  # the linear and the empirical law, faint
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["empirical law", "linear law"]
+    rho = compare.relative_gain(dataset, "network", "held_out").values[:, AT]
+    assert len(axes.containers) == 6
+    for group, container in enumerate(axes.containers):
+        sizes, mean = container.lines[0].get_data()
+        np.testing.assert_array_equal(sizes, plotted.SIZES[[0, 2, 4, 5]])
+        own = rho[[0, 2, 4, 5], :2, group]
+        np.testing.assert_allclose(mean, np.nanmean(own, axis=1), rtol=1e-6)
+        bars = container.lines[2][0].get_segments()
+        assert len(bars[1]) == 0  # of the second size one failed: no range
+        for position in (0, 2, 3):
+            ends = own[position].min(), own[position].max()
+            np.testing.assert_allclose(bars[position][:, 1], ends, rtol=1e-6)
+    for panel in (panels.effective_noise, panels.soft_dimension):
+        axes = axes_of()
+        panel(axes, dataset, AT)
+        assert len(lines(axes)) == 3
+        assert len(axes.containers) == 4
+        assert "network (bars: range of 2)" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [axes.get_title(loc="left").split(" ")[0] for axes in plots.overlay(dataset).axes[:3]] == [
+        "linear",
+        "empirical",
+        "network",
+    ]
+    assert len(plots.gains(dataset).axes) == 6
+    dataset["complete"].loc[{"rung": "network"}] = 0
+    assert len(plots.gains(dataset).axes) == 4

@@ -118,7 +118,7 @@ def test_a_view_is_the_result_of_one_step_without_failed_networks():
     for step in (480, 4000):
         assert (trained_results.at_step(dataset, step).complete == 1).all()
     view = trained_results.at_step(dataset, 48_000)
-    assert np.argwhere(view.complete.values == 0).tolist() == [[1, 1], [2, 0]]
+    assert np.argwhere(view.complete.sel(rung="trained").values == 0).tolist() == [[1, 1], [2, 0]]
     picked = {"point": "train", "dataset_size": 640, "noise_variance": 0.1, "seed": 2}
     np.testing.assert_array_equal(
         view.gain.sel(rung="trained").sel(picked), dataset.gain.sel(training_step=48_000).sel(picked)

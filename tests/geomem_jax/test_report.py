@@ -99,7 +99,7 @@ def test_the_verdict_comes_first_and_the_table_is_that_of_the_comparison(ladder)
         assert [sizes[0], sizes[2]] == [format_size(row.predicted[rung]) for rung in ("linear", "empirical")]
         measured_sizes = (row.measured["linear"], row.measured["empirical"], row.measured_median["empirical"])
         for cell, measured in zip((sizes[1], *sizes[3:]), measured_sizes, strict=True):
-            value, lower, upper = (format_size(end, row.grid) for end in measured)
+            value, lower, upper = (format_size(end, row.grid["empirical"]) for end in measured)
             assert cell in (value, f"{value} [{lower}, {upper}]")
             assert ("[" in cell) == (not value == lower == upper)
 
@@ -115,7 +115,7 @@ def test_an_exact_average_has_a_column_and_is_censored_as_measured(tmp_path):
     predicted = [row.predicted["finite_size"] for row in rows]
     assert np.isinf(predicted[-1])
     assert cells[len(rows) - 1][column] == f"> {plotted.SIZES[-1]}"
-    assert [row[column] for row in cells] == [format_size(size, rows[0].grid) for size in predicted]
+    assert [row[column] for row in cells] == [format_size(size, rows[0].grid["empirical"]) for size in predicted]
 
 
 def test_gaussian_data_are_not_called_relative(ladder):
@@ -171,4 +171,14 @@ def test_many_variances_of_real_data(tmp_path):
 def test_less_than_a_full_run(dataset, said, tmp_path):
     _, page = written(dataset, tmp_path)
     assert said in page.text
+    assert "nan" not in " ".join(cell for table in page.tables for row in table for cell in row)
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_networks_are_explained_and_have_no_law(tmp_path):
+    dataset = plotted.with_network(plotted.simulated())
+    _, page = written(dataset, tmp_path)
+    assert page.tables[0][0][-3:] == ["by median", "network, measured", "by median"]
+    assert compare.networks_in_words(dataset) in page.text
+    assert "network law" not in page.text
     assert "nan" not in " ".join(cell for table in page.tables for row in table for cell in row)

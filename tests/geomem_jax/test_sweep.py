@@ -159,7 +159,15 @@ def run(monkeypatch, tmp_path):
     return go
 
 
-SMALL = {"data": "points.npy", "sizes": "3,8,24", "t": "0.02,0.1,0.6", "seeds": 3, "points": 7, "seed": 2}
+SMALL = {
+    "data": "points.npy",
+    "sizes": "3,8,24",
+    "t": "0.02,0.1,0.6",
+    "seeds": 3,
+    "points": 7,
+    "seed": 2,
+    "network_steps": 0,
+}
 
 
 def interrupt_after(monkeypatch, cells):
@@ -183,7 +191,7 @@ def test_resumed_is_bit_equal_to_uninterrupted(run, monkeypatch, tmp_path, cells
             run(**SMALL, out=folder)
     assert [path.name for path in folder.iterdir()] == ["results.nc"]
     partial = results.load(folder / "results.nc")
-    assert partial.complete.sum() == cells
+    assert partial.complete.sum() == 3 * cells
     assert np.isfinite(partial.gain).sum() == cells * partial.gain.size / 9
     resumed_folder, resumed = run(resume=folder)
     assert resumed_folder == folder
@@ -206,7 +214,7 @@ def test_an_interrupt_by_the_callback_keeps_complete_cells():
 
     with pytest.raises(KeyboardInterrupt):
         sweep.measure(dataset, source, GRID, stop)
-    assert dataset.complete.sum() == 5
+    assert dataset.complete.sum() == 3 * 5
     assert len(sweep.remaining(dataset)) == 4
     assert not set(cells) & set(sweep.remaining(dataset))
     sweep.measure(dataset, source, GRID, lambda seed, size: None)
@@ -243,6 +251,8 @@ def test_resume_refuses_what_it_cannot_continue(run, tmp_path):
         "points": dataset.assign_attrs(points=6),
         "held_out": dataset.assign_attrs(held_out=5),
         "random_seed": dataset.assign_attrs(random_seed=3),
+        "network_steps": dataset.assign_attrs(network_steps=3),
+        "rung": dataset.isel(rung=[1, 0, 2]),
     }
     for other in changed.values():
         results.save(other, path)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import theory
 from geomem_jax import (
+    cells,
     checkpoints,
     cli,
     config,
@@ -133,7 +134,7 @@ def test_every_network_is_where_its_size_and_training_set_are(whole):
     for size_index, size in enumerate((4, 16)):
         for seed in range(2):
             params = jax.tree.map(lambda leaf, at=2 * size_index + seed: leaf[at], state.ema)
-            data_key, train_key, held_out_key = sweep.seed_keys(3, seed)
+            data_key, train_key, held_out_key = cells.seed_keys(3, seed)
             drawn = job.source.draw(data_key, 16, 6)
             for point, clean, key in (
                 ("train", drawn.train[:size], train_key),
@@ -208,7 +209,7 @@ def test_a_failed_network_is_named_and_left_out(whole, tmp_path, monkeypatch, ca
     said = "a network failed and is left out from there: N = 16, training set 1: not finite at step 1"
     assert capsys.readouterr().err.count(said) == 1
     view = trained_results.at_step(dataset, 30)
-    assert view.complete.values.tolist() == [[1, 1], [0, 1]]
+    assert view.complete.sel(rung="trained").values.tolist() == [[1, 1], [0, 1]]
     good = {"dataset_size": 4, "training_step": 30}
     np.testing.assert_array_equal(dataset.gain.sel(good), whole[1].gain.sel(good))
 

@@ -160,7 +160,7 @@ def test_one_seed_tests_nothing():
 
 def test_a_partial_run_says_so_and_uses_what_is_there():
     dataset = simulated()
-    dataset["complete"][4:, 3:] = 0
+    dataset["complete"][:, 4:, 3:] = 0
     dataset["gain"] = dataset["gain"].where(dataset["complete"] == 1, np.nan)
     found = compare.verdict(dataset)
     assert (found.measured, found.planned) == (44, 64)

@@ -1,0 +1,143 @@
+r"""The network rung of a sweep: small networks trained on the training sets of the other rungs, measured like them.
+
+One :func:`~geomem_jax.denoisers.mlp.edm_mlp` of three hidden layers of 64 units for each of at most six dataset sizes,
+evenly spaced in the logarithm, and two training sets; all are trained in one compiled program
+(:mod:`geomem_jax.training`), in the coordinates of the data, at noise standard deviations from
+:math:`\sqrt{t_{\min}}/1.5` to :math:`\max(3\sigma_{\max}, 1.5\sqrt{t_{\max}})`, and measured with the average of their
+parameters at the points and with the noise of the empirical rung.
+
+Training and measuring are one step: what is interrupted begins anew and ends with the same numbers.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from geomem_jax import cells, jacobian, sharding, training
+from geomem_jax.data.source import Source
+from geomem_jax.denoisers import mlp
+from geomem_jax.denoisers.trainable import Params, Trainable
+from geomem_jax.results import FAILED, NETWORK, POINT_CLASSES
+
+MOST_SIZES, MOST_SEEDS = 6, 2
+WIDTH, DEPTH, BATCH = 64, 3, 128
+LEARNING_RATE, WARMUP, CLIP, EMA_DECAY = 2e-3, 100, 1.0, 0.999
+DEFAULT_STEPS = 4000
+MOST_DIRECTIONS = 256  # of which networks are trained by default; measuring takes time as their square
+
+
+def default_steps(source: Source) -> int:
+    """Choose the training steps: none where measuring would take longer than all else."""
+    return DEFAULT_STEPS if len(source.variances) <= MOST_DIRECTIONS else 0
+
+
+def chosen(grid: cells.Grid) -> tuple[list[int], int]:
+    """Choose at which dataset sizes, and on how many training sets, networks are trained."""
+    sizes = np.array(grid.sizes)
+    wanted = np.geomspace(sizes.min(), sizes.max(), MOST_SIZES)
+    nearest = np.abs(np.log(sizes) - np.log(wanted)[:, None]).argmin(axis=1)
+    return sizes[np.unique(nearest)].tolist(), min(grid.seeds, MOST_SEEDS)
+
+
+def pending(dataset: xr.Dataset, grid: cells.Grid) -> bool:
+    """Whether networks are still to be trained."""
+    if not grid.network_steps:
+        return False
+    sizes, seeds = chosen(grid)
+    planned = dataset["complete"].sel(rung=NETWORK, dataset_size=sizes, seed=range(seeds))
+    return bool((planned == 0).any())
+
+
+def most_numbers(directions: int) -> int:
+    """Bound the numbers held in memory: parameters with their averages, gradients and moments, and derivatives."""
+    parameters = 2 * WIDTH * directions + DEPTH * WIDTH**2
+    return 6 * MOST_SIZES * MOST_SEEDS * parameters + 3 * jacobian.POINTS * directions * (directions + WIDTH)
+
+
+def prepare(source: Source, grid: cells.Grid) -> tuple[training.Recipe, training.Members]:
+    """Build the recipe and the ensemble, sizes slowest."""
+    sizes, seeds = chosen(grid)
+    model = mlp.edm_mlp(len(source.variances), WIDTH, DEPTH, float(np.mean(source.variances)))
+    optimizer = training.optimizer("adam", LEARNING_RATE, clip=CLIP, warmup=WARMUP)
+    low, high = np.sqrt([min(grid.noise_variances), max(grid.noise_variances)])
+    noise_range = float(low / 1.5), float(max(3 * np.sqrt(np.max(source.variances)), 1.5 * high))
+    return training.Recipe(model, optimizer, BATCH, EMA_DECAY), training.grid_members(sizes, seeds, noise_range)
+
+
+@partial(jax.jit, static_argnames="model")
+def _measure(
+    model: Trainable, params: Params, clean: jax.Array, noise: jax.Array, t: jax.Array, basis: jax.Array
+) -> cells.Summary:
+    """Summarize the gains of one network at ``clean`` plus noise ``(B, d)``, for every noise variance."""
+
+    def at_one_noise(t: jax.Array) -> cells.Summary:
+        gain = jacobian.gains(partial(model.denoise, params), clean + jnp.sqrt(t) * noise, t, basis)
+        return cells.summarize(gain, jnp.full(gain.shape[0], jnp.nan))
+
+    return jax.lax.map(at_one_noise, t)
+
+
+def measure(
+    dataset: xr.Dataset,
+    source: Source,
+    grid: cells.Grid,
+    after_block: Callable[[int, float], None],
+    after_network: Callable[[int, int], None],
+) -> list[str]:
+    """Train all networks and measure them, in place; nothing is stored before all are measured.
+
+    Args:
+      dataset: the result of :func:`geomem_jax.sweep.prepare` for ``grid``, with whatever else is measured.
+      source: the data.
+      grid: what is measured; ``network_steps`` is positive.
+      after_block: called about once a second while training, with the steps taken and the mean of the running losses.
+      after_network: called with (seed, dataset size) when a network is measured.
+
+    Returns:
+      The networks that became non-finite, in words.  They are marked as failed and not measured.
+    """
+    recipe, members = prepare(source, grid)
+    sizes, seeds = chosen(grid)
+    keys = [cells.seed_keys(grid.seed, seed) for seed in range(seeds)]
+    data = training.draw_data(source, [data_key for data_key, _, _ in keys], max(grid.sizes), grid.held_out)
+    mesh = sharding.ensemble_mesh(len(sizes) * seeds, BATCH)
+    state = training.start(recipe, jax.random.fold_in(jax.random.key(grid.seed), cells.NETWORKS), members)
+
+    def report(state: training.State) -> None:
+        step, loss = sharding.fetch((state.step, state.loss))
+        after_block(int(step[0]), float(loss.mean()))
+
+    (state,) = training.train(recipe, mesh, data, members, state, (grid.network_steps,), report)
+    averages, failed = sharding.fetch((state.ema, state.failed))
+
+    dtype, dimension = data.points.dtype, data.points.shape[1]
+    basis = jnp.eye(dimension, dtype=dtype) if source.basis is None else jnp.asarray(source.basis, dtype)
+    t = jnp.asarray(grid.noise_variances, dtype)
+    found: dict[tuple[int, int], dict[str, cells.Summary]] = {}
+    for member in np.flatnonzero(failed < 0).tolist():
+        size, seed = sizes[member // seeds], member % seeds
+        params = jax.tree.map(lambda leaf, member=member: jnp.asarray(leaf[member]), averages)
+        _, train_key, held_out_key = keys[seed]
+        points: dict[str, tuple[jax.Array, jax.Array]] = {"origin": (jnp.zeros((1, dimension), dtype),) * 2}
+        for name, rows, count, key in (
+            ("train", data.train, size, train_key),
+            ("held_out", data.held_out, grid.held_out, held_out_key),
+        ):
+            clean = data.points[cells.cycled(rows[seed], count, grid.points)]
+            # The other rungs draw their noise along the directions.
+            noise = jax.random.normal(key, clean.shape, dtype)
+            points[name] = clean, jnp.matmul(noise, basis.T, precision=jax.lax.Precision.HIGHEST)
+        found[size, seed] = {name: _measure(recipe.model, params, *points[name], t, basis) for name in POINT_CLASSES}
+        jax.block_until_ready(found[size, seed])
+        after_network(seed, size)
+    for (size, seed), summaries in found.items():
+        for point, summary in summaries.items():
+            cells.store(dataset, NETWORK, point, size, seed, summary)
+    for member, since in enumerate(failed):
+        at = {"rung": NETWORK, "dataset_size": sizes[member // seeds], "seed": member % seeds}
+        dataset["complete"].loc[at] = 1 if since < 0 else FAILED
+    return training.failures(members, state)
