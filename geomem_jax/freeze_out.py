@@ -30,7 +30,6 @@ from geomem_jax.gains import (
     relative_gain,
 )
 from geomem_jax.laws import data_log_size, law_size
-from geomem_jax.results import NETWORK
 from geomem_jax.statistics import (
     Bootstrap,
     concordance,
@@ -51,8 +50,8 @@ class FreezeOut(NamedTuple):
       variance: ``(g,)`` distinct variances, descending.
       multiplicity: ``(g,)`` directions of each.
       log_value: ``(g,)`` log size or log noise variance; ``-inf`` below the grid, ``+inf`` above it.
-      log_lower: ``(g,)`` lower end of the 95 % interval over seeds, censored likewise; nan with one seed.  Of networks
-        the smallest of their seeds: two make no interval.
+      log_lower: ``(g,)`` lower end of the 95 % interval over seeds, censored likewise; nan with one seed,
+        and with two, as of networks, their range.
       log_upper: ``(g,)`` upper end.
       replicates: ``(R, g)`` bootstrap replicates of ``log_value``.
       grid: smallest and largest size or noise variance in use.
@@ -133,17 +132,12 @@ def _measured_block(dataset: xr.Dataset, rung: str, point: str, statistic: Stati
     return dataset["dataset_size"].values[sizes].astype(float), rho
 
 
-def _freeze_out(
-    groups: DistinctVariances, rung: str, grid: np.ndarray, rho: np.ndarray, bootstrap_seed: int
-) -> FreezeOut:
+def _freeze_out(groups: DistinctVariances, grid: np.ndarray, rho: np.ndarray, bootstrap_seed: int) -> FreezeOut:
     """Crossings of ``rho`` ``(S, k, g)`` along ``grid`` ``(k,)``, in any order."""
     ascending = np.argsort(grid)
     abscissa = np.log(grid[ascending])
     rho = rho[:, ascending].swapaxes(1, 2)
     bootstrap = expanded_bootstrap(rho, lambda means: largest_crossing(abscissa, means), bootstrap_seed)
-    if rung == NETWORK and len(rho) > 1:
-        own = largest_crossing(abscissa, rho)
-        bootstrap = bootstrap._replace(lower=own.min(axis=0), upper=own.max(axis=0))
     return FreezeOut(groups.variance, groups.multiplicity, *bootstrap, (float(grid.min()), float(grid.max())), len(rho))
 
 
@@ -178,7 +172,7 @@ def freeze_out_sizes(
     """
     position = grid_position(dataset, "noise_variance", t)
     grid, rho = _measured_block(dataset, rung, point, statistic)
-    return _freeze_out(distinct_variances(dataset), rung, grid, rho[:, :, position].swapaxes(0, 1), bootstrap_seed)
+    return _freeze_out(distinct_variances(dataset), grid, rho[:, :, position].swapaxes(0, 1), bootstrap_seed)
 
 
 def freeze_out_times(
@@ -201,7 +195,7 @@ def freeze_out_times(
         raise InputError(f"no training set of size {n} is measured in this result; let the run finish")
     rho = relative_gain(dataset, rung, point, statistic).values[position][:, seeds]
     return _freeze_out(
-        distinct_variances(dataset), rung, dataset["noise_variance"].values, rho.swapaxes(0, 1), bootstrap_seed
+        distinct_variances(dataset), dataset["noise_variance"].values, rho.swapaxes(0, 1), bootstrap_seed
     )
 
 
