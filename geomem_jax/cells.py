@@ -37,11 +37,11 @@ class Grid(NamedTuple):
 class Summary(NamedTuple):
     """Statistics over points of one cell and point class, for every noise variance (leading axis)."""
 
-    gain: jax.Array
-    gain_sem: jax.Array
-    gain_median: jax.Array
-    participation: jax.Array
-    soft_dimension: jax.Array
+    gain: jax.typing.ArrayLike
+    gain_sem: jax.typing.ArrayLike
+    gain_median: jax.typing.ArrayLike
+    participation: jax.typing.ArrayLike
+    soft_dimension: jax.typing.ArrayLike
 
 
 class TrainingSet(NamedTuple):

@@ -10,17 +10,15 @@ Training and measuring are one step: what is interrupted begins anew and ends wi
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from geomem_jax import cells, jacobian, sharding, training
+from geomem_jax import cells, jacobian, sharding, snapshots, training
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import mlp
-from geomem_jax.denoisers.trainable import Params, Trainable
 from geomem_jax.results import FAILED, NETWORK, POINT_CLASSES
 
 MOST_SIZES, MOST_SEEDS = 6, 2
@@ -68,19 +66,6 @@ def prepare(source: Source, grid: cells.Grid) -> tuple[training.Recipe, training
     return training.Recipe(model, optimizer, BATCH, EMA_DECAY), training.grid_members(sizes, seeds, noise_range)
 
 
-@partial(jax.jit, static_argnames="model")
-def _measure(
-    model: Trainable, params: Params, clean: jax.Array, noise: jax.Array, t: jax.Array, basis: jax.Array
-) -> cells.Summary:
-    """Summarize the gains of one network at ``clean`` plus noise ``(B, d)``, for every noise variance."""
-
-    def at_one_noise(t: jax.Array) -> cells.Summary:
-        gain = jacobian.gains(partial(model.denoise, params), clean + jnp.sqrt(t) * noise, t, basis)
-        return cells.summarize(gain, jnp.full(gain.shape[0], jnp.nan))
-
-    return jax.lax.map(at_one_noise, t)
-
-
 def measure(
     dataset: xr.Dataset,
     source: Source,
@@ -102,8 +87,8 @@ def measure(
     """
     recipe, members = prepare(source, grid)
     sizes, seeds = chosen(grid)
-    keys = [cells.seed_keys(grid.seed, seed) for seed in range(seeds)]
-    data = training.draw_data(source, [data_key for data_key, _, _ in keys], max(grid.sizes), grid.held_out)
+    keys = jnp.stack([cells.seed_keys(grid.seed, seed) for seed in range(seeds)])
+    data = training.draw_data(source, list(keys[:, 0]), max(grid.sizes), grid.held_out)
     mesh = sharding.ensemble_mesh(len(sizes) * seeds, BATCH)
     state = training.start(recipe, jax.random.fold_in(jax.random.key(grid.seed), cells.NETWORKS), members)
 
@@ -117,26 +102,19 @@ def measure(
     dtype, dimension = data.points.dtype, data.points.shape[1]
     basis = jnp.eye(dimension, dtype=dtype) if source.basis is None else jnp.asarray(source.basis, dtype)
     t = jnp.asarray(grid.noise_variances, dtype)
-    found: dict[tuple[int, int], dict[str, cells.Summary]] = {}
+    alone, found = sharding.ensemble_mesh(1, 1), dict[int, snapshots.Snapshot]()
     for member in np.flatnonzero(failed < 0).tolist():
-        size, seed = sizes[member // seeds], member % seeds
-        params = jax.tree.map(lambda leaf, member=member: jnp.asarray(leaf[member]), averages)
-        _, train_key, held_out_key = keys[seed]
-        points: dict[str, tuple[jax.Array, jax.Array]] = {"origin": (jnp.zeros((1, dimension), dtype),) * 2}
-        for name, rows, count, key in (
-            ("train", data.train, size, train_key),
-            ("held_out", data.held_out, grid.held_out, held_out_key),
-        ):
-            clean = data.points[cells.cycled(rows[seed], count, grid.points)]
-            # The other rungs draw their noise along the directions.
-            noise = jax.random.normal(key, clean.shape, dtype)
-            points[name] = clean, jnp.matmul(noise, basis.T, precision=jax.lax.Precision.HIGHEST)
-        found[size, seed] = {name: _measure(recipe.model, params, *points[name], t, basis) for name in POINT_CLASSES}
-        jax.block_until_ready(found[size, seed])
-        after_network(seed, size)
-    for (size, seed), summaries in found.items():
-        for point, summary in summaries.items():
-            cells.store(dataset, NETWORK, point, size, seed, summary)
+        # One by one, for the sake of memory; sizes and seeds are no shapes, so that one program serves all.
+        own, params = jax.tree.map(lambda leaf, at=member: jnp.asarray(leaf[at : at + 1]), (members, averages))
+        found[member] = sharding.fetch(
+            snapshots.measure(recipe.model, alone, data, own, params, keys[:, 1:], basis, t, grid.points)
+        )
+        after_network(member % seeds, sizes[member // seeds])
+    for member, snapshot in found.items():
+        for row, point in enumerate(POINT_CLASSES):
+            gain, sem, median, _ = (values[0, row] for values in snapshot)
+            summary = cells.Summary(gain, sem, median, np.full(len(t), np.nan), gain.sum(axis=-1))
+            cells.store(dataset, NETWORK, point, sizes[member // seeds], member % seeds, summary)
     for member, since in enumerate(failed):
         at = {"rung": NETWORK, "dataset_size": sizes[member // seeds], "seed": member % seeds}
         dataset["complete"].loc[at] = 1 if since < 0 else FAILED

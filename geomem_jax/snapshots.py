@@ -14,7 +14,7 @@ from geomem_jax.training import Data, Members
 
 
 class Snapshot(NamedTuple):
-    """Statistics over points, ``(S, 3, T, k)``: member, point class (train, held_out, origin), noise, direction.
+    """Statistics over points, ``(S, 3, T, d)``: member, point class (train, held_out, origin), noise, direction.
 
     Attributes:
       gain: mean.
@@ -50,8 +50,9 @@ def measure(
       data: points and training sets.
       members: the ensemble, ``(S,)``.
       params: of every member, usually the averaged ones, ``State.ema``.
-      noise_keys: ``(R, 2)``, per seed the key of the noise at training points and at held-out points.
-      basis: ``(d, k)`` directions in columns.
+      noise_keys: ``(R, 2)``, per seed the key of the noise at training points and at held-out points; as in a sweep
+        it is drawn along the directions.
+      basis: ``(d, d)`` directions in columns.
       t: ``(T,)`` noise variances.
       points: per class; where there are fewer, they are used again with other noise.
 
@@ -60,7 +61,8 @@ def measure(
     """
 
     def at_points(params: Params, clean: jax.Array, key: jax.Array, basis: jax.Array, t: jax.Array) -> Snapshot:
-        noise = jax.random.normal(key, clean.shape, clean.dtype)
+        along = jax.random.normal(key, clean.shape, clean.dtype)
+        noise = jnp.matmul(along, basis.T, precision=jax.lax.Precision.HIGHEST)
 
         def at_noise(t: jax.Array) -> Snapshot:
             noisy = clean + jnp.sqrt(t) * noise

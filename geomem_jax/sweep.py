@@ -201,21 +201,27 @@ def _empirical_at_origin(train: jax.Array, count: jax.Array, t: jax.Array) -> Su
     return jax.lax.map(at_one_noise, t)
 
 
-def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: TrainingSet, size: int, seed: int) -> None:
+def measure_empirical(grid: Grid, data: TrainingSet, size: int) -> dict[str, Summary]:
+    """Measure the exact score of the first ``size`` training points at every point class."""
     t = jnp.asarray(grid.noise_variances, data.train.dtype)
     count = jnp.asarray(size)
     train = cycled(data.train, size, grid.points)
     held_out = cycled(data.held_out, data.held_out.shape[0], grid.points)
-    at_points = {
+    return {
         "train": _empirical(data.train_key, data.train, count, train, t),
         "held_out": _empirical(data.held_out_key, data.train, count, held_out, t),
         "origin": _empirical_at_origin(data.train, count, t),
     }
+
+
+def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: TrainingSet, size: int, seed: int) -> None:
+    t = jnp.asarray(grid.noise_variances, data.train.dtype)
+    at_points = measure_empirical(grid, data, size)
     # Gains of the Gaussian rungs do not depend on the point: no spread, and no weights to participate.
     variances = jnp.asarray(source.variances, data.train.dtype)
     everywhere = {
         "population": population.gains(variances, t[:, None]),
-        "linear": linear.gains(linear.fit(data.train, count, centred=source.centred), t),
+        "linear": linear.gains(linear.fit(data.train, jnp.asarray(size), centred=source.centred), t),
     }
     for point in results.POINT_CLASSES:
         store(dataset, "empirical", point, size, seed, at_points[point])

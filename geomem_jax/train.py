@@ -128,7 +128,7 @@ def _train(console: Console, folder: Path, dataset: xr.Dataset, job: Job, mesh: 
     with runs.progress_bar(console) as progress:
         if np.isnan(dataset["empirical_gain"].values).any():
             task = progress.add_task("measuring the exact empirical score", total=len(job.members.size))
-            training_job.measure_empirical(dataset, job, measurement, partial(progress.advance, task))
+            training_job.measure_empirical(dataset, job, partial(progress.advance, task))
         task = progress.add_task("compiling", total=job.steps[-1], completed=int(sharding.fetch(begin.step)[0]))
         watch = _Watch(job, begin, lambda state: checkpoints.save(folder, state, description), progress, task)
         try:

@@ -16,10 +16,9 @@ member of an ensemble to rounding.
 A member whose loss or gradient is not finite keeps its last good state from then on; the others go on.
 """
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -131,7 +130,7 @@ def draw_data(source: Source, keys: Sequence[jax.Array], largest: int, held_out:
     return Data(points, every[:, :largest], every[:, largest:])
 
 
-@functools.cache
+@cache
 def optimizer(name: str, learning_rate: float, *, clip: float, warmup: int) -> optax.GradientTransformation:
     """Build an optimizer whose learning rate rises linearly over ``warmup`` steps and then stays.
 
@@ -290,7 +289,7 @@ def train(
             block = max(1, min(4 * block, int(taken * BLOCK_S / max(elapsed, 1e-6)))) if done else 4
             block = sharding.from_first(block)  # all processes must take the same steps
             after_block(state)
-        if done <= target and int(sharding.fetch(state.step)[0]) == target:
+        if done == target:
             yield state
 
 

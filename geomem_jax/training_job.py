@@ -1,7 +1,6 @@
 """What a job of training consists of: data, networks, points and directions, and the predictions beside."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 import theory
-from geomem_jax import cells, data, sweep, trained_results, training
+from geomem_jax import cells, data, results, sweep, trained_results, training
 from geomem_jax.config import TrainOptions, parse_noise_range, parse_noise_variances, parse_sizes
 from geomem_jax.data.source import Source
-from geomem_jax.denoisers import empirical, mlp
+from geomem_jax.denoisers import mlp
 from geomem_jax.denoisers.trainable import Trainable
 from geomem_jax.errors import InputError
 from geomem_jax.laws import law_size
@@ -157,40 +156,12 @@ def measurement_of(job: Job) -> Measurement:
     )
 
 
-@partial(jax.jit, static_argnames="points")
-def _empirical_gain(
-    data: training.Data,
-    seed: jax.Array,
-    size: jax.Array,
-    keys: jax.Array,
-    basis: jax.Array,
-    t: jax.Array,
-    points: int,
-) -> jax.Array:
-    """Mean gains of the exact empirical score at the points of :func:`snapshots.measure`, ``(3, T, d)``."""
-    rotate = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    train, held_out = (data.points[rows[seed]] for rows in (data.train, data.held_out))
-    along = rotate(train, basis)  # a rotation changes no distance, and the score knows nothing else
-    own, others = train[jnp.arange(points) % size], held_out[jnp.arange(points) % held_out.shape[0]]
-    drawn = [jax.random.normal(key, own.shape, own.dtype) for key in keys]
-    # The origin as that many points without noise, so that one program serves all three.
-    clean, noise = jnp.stack([own, others, 0 * own]), jnp.stack([*drawn, 0 * own])
-
-    def at_points(clean: jax.Array, noise: jax.Array) -> jax.Array:
-        def at_noise(t: jax.Array) -> jax.Array:
-            noisy = rotate(clean + jnp.sqrt(t) * noise, basis)
-            return jnp.mean(empirical.posterior(along, size, noisy, t).gain, axis=0)
-
-        return jax.lax.map(at_noise, t)
-
-    return jax.lax.map(lambda pair: at_points(*pair), (clean, noise))
-
-
-def measure_empirical(dataset: xr.Dataset, job: Job, measurement: Measurement, after: Callable[[], None]) -> None:
+def measure_empirical(dataset: xr.Dataset, job: Job, after: Callable[[], None]) -> None:
     """Fill in ``empirical_gain``, calling ``after`` with every size of every training set."""
-    points, keys, basis, t, count = measurement
     for seed in range(job.grid.seeds):
+        drawn = cells.draw(job.source, job.grid, seed)
         for size in job.grid.sizes:
-            gain = _empirical_gain(points, jnp.asarray(seed), jnp.asarray(size), keys[seed], basis, t, count)
-            dataset["empirical_gain"].loc[{"seed": seed, "dataset_size": size}] = np.asarray(gain)
+            found = sweep.measure_empirical(job.grid, drawn, size)
+            gain = np.stack([found[point].gain for point in results.POINT_CLASSES])
+            dataset["empirical_gain"].loc[{"seed": seed, "dataset_size": size}] = gain
             after()

@@ -209,16 +209,15 @@ def gradient_flow_law(
     noise = linear_noise(variances, log_n, t)
     final = variances / (variances + noise)
     # At shorter times the contour would overflow, and nothing is learned.
-    complex_t = jnp.asarray(z, jnp.result_type(t.dtype, jnp.complex64)) / (
-        2 * jnp.maximum(time, 64 * jnp.finfo(t.dtype).tiny)
-    )
+    twice = 2 * jnp.maximum(time, 64 * jnp.finfo(t.dtype).tiny)
+    complex_t = jnp.asarray(z, jnp.result_type(t.dtype, jnp.complex64)) / twice
     kappa = _complex_noise(variances, log_n, complex_t)[:, None]
     share = variances / (variances + kappa)
     filled = inverse_n * jnp.sum(share, axis=1, keepdims=True)
     overlap = inverse_n * jnp.sum(final * share, axis=1, keepdims=True)
     # The integrand less that of infinite data, whose integral is known: small where all is small.
     excess = (overlap - filled * (1 - share)) / ((variances + complex_t[:, None]) * (1 - overlap))
-    decay = jnp.exp(-2 * time * t) / (2 * jnp.maximum(time, 64 * jnp.finfo(t.dtype).tiny))
+    decay = jnp.exp(-2 * time * t) / twice
     integral = decay * jnp.sum((jnp.asarray(weights, complex_t.dtype)[:, None] * excess).imag, axis=0)
     return final * (-jnp.expm1(-2 * time * (variances + t)) - integral)
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from geomem_jax import data, networks, overlay, plots, report, results, sharding, sweep, training
+from geomem_jax import data, networks, overlay, plots, report, results, sharding, snapshots, sweep, training
 from geomem_jax.config import OverlayOptions
 
 # One source for all tests, so that everything is compiled once.
@@ -130,7 +130,7 @@ def test_what_interrupts_training_or_measuring_changes_no_number(monkeypatch, tm
 
     small = {"data": "points.npy", "sizes": "3,8,24", "t": "0.02,0.1,0.6", "seeds": 3, "points": 7, "seed": 2}
     small |= {"network_steps": 300, "out": tmp_path / "run"}
-    measure, count = networks._measure, iter(range(100))
+    measure, count = snapshots.measure, iter(range(100))
 
     def interrupted(*arguments):
         if next(count) == 4:
@@ -138,7 +138,7 @@ def test_what_interrupts_training_or_measuring_changes_no_number(monkeypatch, tm
         return measure(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(networks, "_measure", interrupted)
+        patched.setattr(snapshots, "measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(**small)
     assert "interrupted with 9 of 9 cells measured, no network trained; finish with" in shown.getvalue()
@@ -153,6 +153,6 @@ def test_what_interrupts_training_or_measuring_changes_no_number(monkeypatch, tm
     for name in ("gain", "gain_sem", "gain_median", "soft_dimension", "complete"):
         xr.testing.assert_equal(resumed[name].sel(rung="network"), expected[name].sel(rung="network"))
     with monkeypatch.context() as patched:  # nor anything, now
-        patched.setattr(networks, "_measure", None)
+        patched.setattr(snapshots, "measure", None)
         patched.setattr(sweep, "_measure_cell", None)
         xr.testing.assert_equal(run(resume=tmp_path / "run"), resumed)

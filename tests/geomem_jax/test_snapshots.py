@@ -50,7 +50,7 @@ def test_measures_every_member_at_its_own_points() -> None:
             clean = np.asarray(clean, np.float64)[np.arange(9) % len(clean)]
             noise = np.asarray(jax.random.normal(keys[seed, index], (9, 2)), np.float64)
             for level, variance in enumerate(np.asarray(t, np.float64)):
-                x = clean + np.sqrt(variance) * noise
+                x = clean + np.sqrt(variance) * noise @ turn.T
                 scale = (member + 1) * variance
                 gains = 3 * scale * x**2 @ turn**2  # sum_j u_j^2 dD_j/dx_j
                 error = ((scale * x**3 - clean) @ turn) ** 2

@@ -258,10 +258,3 @@ def test_weights_make_the_losses_those_of_the_networks() -> None:
     predicted = (x - toy.denoise(toy.init(ROOT), x, t)) / jnp.sqrt(t)
     noise = (x - y) / jnp.sqrt(t)
     np.testing.assert_allclose(toy.weight(t) * jnp.sum(error**2), jnp.sum((predicted - noise) ** 2), rtol=1e-5)
-
-
-def test_sharded_specs_cover_the_ensemble() -> None:
-    mesh = sharding.ensemble_mesh(6, 4)
-    assert dict(mesh.shape) == {"member": 1, "batch": 1}
-    placed = sharding.put(jnp.arange(6), mesh, P("member"))
-    np.testing.assert_array_equal(sharding.fetch(placed), np.arange(6))
