@@ -10,6 +10,7 @@ from jax import lax
 from ._roots import tangent_of_root
 
 _Bracket = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+_State = tuple[_Bracket, jax.Array, jax.Array, jax.Array]
 _MAX_STEPS = 60  # bisection alone closes a bracket of float64
 
 
@@ -53,24 +54,34 @@ def _close(
     """Root of a scalar function that is negative at ``low`` and not at ``high``."""
     tolerance = 4 * jnp.finfo(low.dtype).eps
 
-    def unfinished(state: tuple[_Bracket, jax.Array]) -> jax.Array:
-        (low, high, _, f_high, _), count = state
-        wide = high - low > tolerance * jnp.maximum(jnp.abs(low), jnp.abs(high))
-        return wide & (f_high != 0) & (count < _MAX_STEPS)
+    def narrowed(bracket: _Bracket, x: jax.Array, value: jax.Array) -> _Bracket:
+        low, high, f_low, f_high, side = bracket
+        risen = value >= 0
+        # An end that stays twice counts half (Illinois), so that the other one moves as well.
+        return (
+            jnp.where(risen, low, x),
+            jnp.where(risen, x, high),
+            jnp.where(risen, jnp.where(side > 0, f_low / 2, f_low), value),
+            jnp.where(risen, value, jnp.where(side < 0, f_high / 2, f_high)),
+            jnp.where(risen, 1, -1).astype(side.dtype),
+        )
 
-    def step(state: tuple[_Bracket, jax.Array]) -> tuple[_Bracket, jax.Array]:
-        (low, high, f_low, f_high, side), count = state
+    def unfinished(state: _State) -> jax.Array:
+        (low, high, *_), _, value, count = state
+        wide = high - low > tolerance * jnp.maximum(jnp.abs(low), jnp.abs(high))
+        return wide & (value != 0) & (count < _MAX_STEPS)
+
+    def step(state: _State) -> _State:
+        bracket, x, value, count = state
+        bracket = low, high, f_low, f_high, _ = narrowed(bracket, x, value)
         secant = high - f_high * (high - low) / (f_high - f_low)
         # Every third step halves the bracket, whatever the secants do.
         x = jnp.where((count % 3 == 2) | ~((secant > low) & (secant < high)), low + (high - low) / 2, secant)
-        value = f(x)
-        risen = value >= 0
-        # An end that stays twice counts half (Illinois), so that the other one moves as well.
-        new_low, new_high = jnp.where(risen, low, x), jnp.where(risen, x, high)
-        new_f_low = jnp.where(risen, jnp.where(side > 0, f_low / 2, f_low), value)
-        new_f_high = jnp.where(risen, value, jnp.where(side < 0, f_high / 2, f_high))
-        return (new_low, new_high, new_f_low, new_f_high, jnp.where(risen, 1, -1).astype(side.dtype)), count + 1
+        # The value is used in the next step only: compilers work a value out anew for each of its uses, and a zero
+        # that rounds to both sides there would move both ends.
+        return bracket, x, f(x), count + 1
 
-    start = (low, high, f_low, f_high, jnp.zeros((), jnp.int32))
-    (low, high, f_low, f_high, _), _ = lax.while_loop(unfinished, step, (start, jnp.zeros((), jnp.int32)))
+    # The upper end is where the first step starts from; it stays what it is.
+    start = (low, high, f_low, f_high, jnp.zeros((), jnp.int32)), high, f_high, jnp.zeros((), jnp.int32)
+    low, high, f_low, f_high, _ = narrowed(*lax.while_loop(unfinished, step, start)[:3])
     return jnp.where(-f_low < f_high, low, high)

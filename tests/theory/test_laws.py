@@ -70,6 +70,18 @@ def test_a_law_of_ones_own(noise: float) -> None:
     assert np.allclose(equal, np.log(10 / 0.4), rtol=1e-12) is exact
 
 
+@pytest.mark.parametrize("new_emitter", [False, True])
+@pytest.mark.parametrize("level", [0, 3])
+def test_a_scan_closes_however_it_is_compiled(level: int, new_emitter: bool) -> None:
+    """Compilers may round one value differently in each of its uses; a root where it is zero must bear that."""
+    options: Any = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": new_emitter}
+    t = np.array([0.1, 3.0])
+    with jax.enable_x64(True):
+        sizes = jax.jit(lambda v, t: theory.freeze_out_sizes(v, t, own_law), compiler_options=options)(FEW, t)
+        found = np.asarray(sizes)[:, :4]
+    np.testing.assert_allclose(found, np.log(10 / (FEW[:4] + t[:, None])), rtol=1e-12)
+
+
 def test_the_last_of_several_windows_counts() -> None:
     def windows(variances: jax.Array, log_n: jax.Array, t: jax.Array) -> jax.Array:
         frozen = ((log_n > 1) & (log_n < 2)) | ((log_n > 4) & (log_n < 6)) | ((t > 0.3) & (t < 0.7))
@@ -146,6 +158,7 @@ def test_frozen_by_the_median() -> None:
     assert not np.any(theory.gain(LADDER, 1, t, "typical"))  # one point has no spread
 
 
+@pytest.mark.slow  # a scan of an average, compiled three times
 def test_frozen_by_the_exact_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the size found the exact gain is half of that of infinite data; leading order is off by far more.
 
