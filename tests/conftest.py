@@ -10,6 +10,22 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import pytest
 
+DEFAULT_SELECTION = "not slow and not scripts"  # as in pyproject.toml
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile quickly in the default selection, where programs of small arrays run once or twice.
+
+    Most of its time would go into optimizing them.  Unoptimized, and by the older of XLA's two emitters of kernels for
+    the CPU (known to jaxlib 0.10 to 0.12; a flag it does not know ends the process), they are compiled in a third of
+    the time.  Their rounding is another one, which is a test in itself.  Slow tests, notebooks and benchmarks compile
+    as users do.
+    """
+    if config.option.markexpr == DEFAULT_SELECTION:
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for subprocesses
+        jax.config.update("jax_disable_most_optimizations", True)
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+
 
 @pytest.fixture(params=[False, True], ids=["float32", "float64"])
 def x64(request: pytest.FixtureRequest) -> Iterator[bool]:

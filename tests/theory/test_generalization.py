@@ -192,6 +192,7 @@ def test_limits_and_units(x64: bool) -> None:
     assert jax.eval_shape(lambda s: theory.best_generalization_time(v, log_n=s), sizes).shape == (3, 1)
 
 
+@pytest.mark.slow  # every spectrum of the other tests once more
 def test_both_precisions_agree() -> None:
     for v in SPECTRA.values():
         single = np.asarray(theory.best_generalization_time(v.astype(np.float32), SIZES))

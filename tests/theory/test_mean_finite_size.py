@@ -30,6 +30,7 @@ def route(probe: float) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found.mean)[..., [0, 3]], np.asarray(found.error)[..., [0, 3]]
 
 
+@pytest.mark.slow  # drawn training points take ten times the work of weighted training sets
 def test_drawn_training_points_and_weighted_training_sets_agree() -> None:
     nominal, error = route(1.0)
     assert nominal.shape == (3, 2, 2)
