@@ -131,7 +131,7 @@ def draw_data(source: Source, keys: Sequence[jax.Array], largest: int, held_out:
 
 
 @cache
-def optimizer(name: str, learning_rate: float, *, clip: float, warmup: int) -> optax.GradientTransformation:
+def optimizer(name: str, learning_rate: float, *, clip: float | None, warmup: int) -> optax.GradientTransformation:
     """Build an optimizer whose learning rate rises linearly over ``warmup`` steps and then stays.
 
     It stays, and does not fall to zero at the end, because training time is an axis here: the state after 1000 steps
@@ -140,12 +140,12 @@ def optimizer(name: str, learning_rate: float, *, clip: float, warmup: int) -> o
     Args:
       name: ``"adam"``, ``"radam"`` or ``"sgd"``.
       learning_rate: after the warm-up.
-      clip: largest global norm of a member's gradient.
+      clip: largest global norm of a member's gradient; ``None``: any.
       warmup: steps.
     """
     schedule = optax.linear_schedule(learning_rate / (warmup + 1), learning_rate, warmup)
     make = {"adam": optax.adam, "radam": optax.radam, "sgd": optax.sgd}[name]
-    return optax.chain(optax.clip_by_global_norm(clip), make(schedule))
+    return make(schedule) if clip is None else optax.chain(optax.clip_by_global_norm(clip), make(schedule))
 
 
 def grid_members(sizes: Sequence[int], seeds: int, noise_range: tuple[float, float]) -> Members:

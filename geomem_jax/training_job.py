@@ -17,7 +17,7 @@ from geomem_jax.denoisers.trainable import Trainable
 from geomem_jax.errors import InputError
 from geomem_jax.laws import law_size
 
-CLIP = 1.0  # largest norm of a gradient; the losses are of order one
+CLIP = 1.0  # largest norm of a gradient of the perceptron; the losses are of order one
 WARMUP = 100  # steps in which Adam's learning rate rises; RAdam has a rise of its own
 DEFAULT_SIZES = (16, 64, 256, 1024, 4096)
 EXTRA_STEPS = (4000, 16_000)  # snapshots of the preset ladder beside those evenly spaced
@@ -102,7 +102,8 @@ def job_of(options: TrainOptions) -> Job:
     extra = {step for step in EXTRA_STEPS if options.preset == "ladder" and step < options.steps}
     steps = tuple(sorted({*training.snapshot_steps(options.steps, options.snapshots), options.steps, *extra}))
     warmup = WARMUP if options.optimizer == "adam" else 0
-    optimizer = training.optimizer(options.optimizer, options.learning_rate, clip=CLIP, warmup=warmup)
+    clip = None if options.network == "toy" else CLIP  # the paper's network is trained as in the authors' code
+    optimizer = training.optimizer(options.optimizer, options.learning_rate, clip=clip, warmup=warmup)
     recipe = training.Recipe(_network(options, source), optimizer, options.batch, options.ema_decay)
     job = Job(source, grid, steps, recipe, training.grid_members(sizes, options.seeds, noise))
     _check_memory(job)

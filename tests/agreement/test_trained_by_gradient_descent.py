@@ -36,7 +36,7 @@ def trained(model: Trainable) -> list:
     std = np.sqrt(T)
     members = training.grid_members([POINTS], RUNS, (std, std))
     # The trainer's loss is the mean over coordinates, so its rate is that of the sum times their number.
-    optimizer = training.optimizer("sgd", RATE * DIMENSION, clip=1e6, warmup=0)
+    optimizer = training.optimizer("sgd", RATE * DIMENSION, clip=None, warmup=0)
     recipe = training.Recipe(model, optimizer, batch_size=32, ema_decay=0.0)
     mesh = sharding.ensemble_mesh(RUNS, 32)
     start = training.start(recipe, jax.random.key(0), members)

@@ -290,6 +290,12 @@ def test_the_ladder_is_measured_at_the_steps_that_others_ask_for():
     assert training_job.job_of(TrainOptions(preset="ladder", steps=1000).resolved()).steps[-1] == 1000
 
 
+def test_the_network_of_the_paper_is_trained_unclipped():
+    toy, ladder = (training_job.job_of(TrainOptions(preset=name).resolved()) for name in ("paper-toy", "ladder"))
+    assert toy.recipe.optimizer is training.optimizer("radam", 1e-4, clip=None, warmup=0)
+    assert ladder.recipe.optimizer is training.optimizer("adam", 1e-3, clip=1.0, warmup=100)
+
+
 def test_the_command_prints_a_table_and_readings(whole, tmp_path, monkeypatch, capsys, undrawn):
     given = {name: value for name, value in dataclasses.asdict(TINY).items() if value not in (None, False)}
     options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]

@@ -148,6 +148,8 @@ def test_clipping_is_per_member() -> None:
     members = training.grid_members([5, 40], 1, (0.05, 2.0))
     steps = run(recipe, members, (1,)).params
     np.testing.assert_allclose(np.linalg.norm(steps, axis=1), 1e-3, rtol=1e-5)
+    free = recipe._replace(optimizer=training.optimizer("sgd", 1.0, clip=None, warmup=0))
+    assert np.all(np.linalg.norm(run(free, members, (1,)).params, axis=1) > 0.1)
 
 
 def test_a_narrow_member_is_a_narrow_network_for_good() -> None:
