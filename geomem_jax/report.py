@@ -29,7 +29,7 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 .caption { font-size: .92rem; margin-bottom: .4rem; }
 th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 2px solid #555; }
+thead th { border-bottom: 2px solid #555; white-space: normal; vertical-align: bottom; }
 .settings td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0; }
 img { min-width: 46rem; max-width: 100%; height: auto; }
