@@ -101,11 +101,12 @@ class TrainOptions(SpectrumOptions):
     seeds: int | None = None
     """Independent training sets, the unit of every error bar (default: 3)."""
     steps: int | None = None
-    """Training steps (default: 10000)."""
+    """Training steps (default: 10000; of the linear denoiser 20000)."""
     snapshots: int | None = None
     """How many times to measure, evenly in the logarithm, from a hundredth of the steps on (default: 7)."""
-    network: Literal["mlp", "toy"] | None = None
-    """A multilayer perceptron, or the toy network of arXiv:2410.08727 (default: mlp)."""
+    network: Literal["mlp", "toy", "linear"] | None = None
+    """A multilayer perceptron, the toy network of arXiv:2410.08727, or the linear denoiser at one noise variance, by
+    plain stochastic gradient descent, whose training theory predicts (default: mlp)."""
     width: int | None = None
     """Units of each hidden layer of the perceptron (default: 128)."""
     depth: int | None = None
@@ -117,13 +118,13 @@ class TrainOptions(SpectrumOptions):
     optimizer: Literal["adam", "radam"] | None = None
     """Optimizer (default: adam, its learning rate risen to over a hundred steps)."""
     learning_rate: float | None = None
-    """Learning rate, constant: training time is an axis (default: 0.001)."""
+    """Learning rate, constant: training time is an axis (default: 0.001; of the linear denoiser what is stable)."""
     ema_decay: float | None = None
     """Decay per step of the averaged parameters, which are what is measured (default: 0.999)."""
     noise_range: str | None = None
     """Smallest and largest noise *standard deviation* trained at, log-uniform between (default: 0.02,3)."""
     t: str | None = None
-    """Noise variances to measure at (default: 0.01,0.1)."""
+    """Noise variances to measure at (default: 0.01,0.1; of the linear denoiser one, at which it is trained: 0.1)."""
     points: int | None = None
     """Points at which gains are measured, per network and point class (default: 256)."""
     seed: int = 0
@@ -162,7 +163,8 @@ class TrainOptions(SpectrumOptions):
         """Fill in what is not given: from the preset, then from the defaults.
 
         Raises:
-          InputError: if an option of the perceptron is given with the toy network.
+          InputError: if an option of the perceptron is given with another network, or one of training at several noise
+            levels by an adaptive optimizer with the linear denoiser.
         """
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         preset = dict(PRESETS[self.preset]) if self.preset is not None else {}
@@ -172,6 +174,17 @@ class TrainOptions(SpectrumOptions):
         elif self.normalized or self.embedding is not None:
             preset.pop("data", None)  # the ladder is what a spectrum is by default
         filled = {**TRAIN_DEFAULTS, **preset, **given}
+        if filled["network"] == "linear":
+            for name in ADAPTIVE:
+                if name in given:
+                    raise InputError(
+                        f"--{name.replace('_', '-')} is not for --network linear, which plain stochastic gradient "
+                        "descent trains at the one noise variance --t; leave it out"
+                    )
+            # Presets and defaults are of the other networks; the learning rate depends on the data.
+            left_out = {*ADAPTIVE, "learning_rate"}
+            filled = {name: value for name, value in filled.items() if name not in left_out}
+            filled |= {name: preset.get(name, value) for name, value in LINEAR_DEFAULTS.items()} | given
         if filled["network"] == "mlp":
             filled = {"width": 128, "depth": 3} | filled
         elif self.width is not None or self.depth is not None or self.bfloat16:
@@ -195,6 +208,12 @@ TRAIN_DEFAULTS: Mapping[str, object] = MappingProxyType(
     }
 )
 """What :meth:`TrainOptions.resolved` fills in; sizes depend on the data, width and depth on the network."""
+
+LINEAR_DEFAULTS: Mapping[str, object] = MappingProxyType({"steps": 20_000, "t": "0.1"})
+"""Defaults of the linear denoiser where they are others."""
+
+ADAPTIVE = ("optimizer", "ema_decay", "noise_range")
+"""Options without a meaning for the linear denoiser."""
 
 PRESETS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {

@@ -17,6 +17,7 @@ from geomem_jax.gains import distinct_variances, is_complete, is_solved, relativ
 from geomem_jax.laws import law_size
 from geomem_jax.results import NETWORK
 from geomem_jax.statistics import critical_t
+from geomem_jax.trained_results import step_time
 
 POINT = "held_out"  # where rungs are held against their laws
 
@@ -72,6 +73,27 @@ def _interval(dataset: xr.Dataset, rung: str, values: xr.DataArray) -> Interval:
 def measured_relative_gain(dataset: xr.Dataset, rung: str, point: str = POINT) -> Interval:
     """Relative gain of a rung at a point class, ``(dataset_size, noise_variance, g)`` for ``g`` distinct variances."""
     return _interval(dataset, rung, relative_gain(dataset, rung, point))
+
+
+def training_relative_gain(dataset: xr.Dataset, n: int, at_noise: int, steps: np.ndarray) -> np.ndarray:
+    """Relative gain by gradient flow of a linear denoiser of ``n`` points after training steps, ``(steps, g)``.
+
+    Args:
+      dataset: of :mod:`geomem_jax.trained_results`, with a training time.
+      n: dataset size.
+      at_noise: position of the noise variance.
+      steps: ``(steps,)``, of any size ``> 0``.
+    """
+    t, time = float(dataset["noise_variance"].values[at_noise]), step_time(dataset) * steps
+    gain = np.asarray(theory.mean_gradient_flow_gain(dataset["variance"].values, n, t, time), np.float64)
+    weights = distinct_variances(dataset).weights
+    return gain @ weights / (dataset["reference_gain"].values[at_noise].astype(np.float64) @ weights)
+
+
+def learning_steps(dataset: xr.Dataset, at_noise: int) -> np.ndarray:
+    """Training steps after which infinite data would have taught half of the final gain, ``(g,)``."""
+    t = float(dataset["noise_variance"].values[at_noise])
+    return np.asarray(theory.learning_time(distinct_variances(dataset).variance, t), np.float64) / step_time(dataset)
 
 
 def measured(dataset: xr.Dataset, variable: str, rung: str, point: str = POINT) -> Interval:

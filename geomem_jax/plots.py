@@ -20,6 +20,7 @@ from geomem_jax import curves, panels, results, trained_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.freeze_out import comparison_noise
 from geomem_jax.gains import is_solved
+from geomem_jax.trained_results import is_predicted
 
 FONT: dict[Any, Any] = {
     "font.size": 10,
@@ -164,6 +165,8 @@ def training(dataset: xr.Dataset) -> Figure:
         for axes, size in zip(row, shown, strict=True):
             trained_panels.against_steps(axes, dataset, size, at_noise, curves.POINT)
         row[0].set_ylabel("relative gain ρ, held-out points")
+        if is_predicted(dataset):
+            trained_panels.explain_flow(row[0])
         left, right = bottom.subplots(1, 2, sharey=True)
         trained_panels.against_size(left, dataset, at_noise, "train")
         trained_panels.against_size(right, dataset, at_noise, "held_out")
@@ -171,7 +174,8 @@ def training(dataset: xr.Dataset) -> Figure:
         panels.variance_legend(right, dataset)
         t, seeds = dataset["noise_variance"].values[at_noise], dataset.sizes["seed"]
         name = _plain(str(dataset.attrs["name"]))
-        title = f"{name}: gains of trained networks at noise variance t = {t:.3g}, {seeds} training sets"
+        what = f"trained {trained_panels.trained(dataset)}"
+        title = f"{name}: gains of {what} at noise variance t = {t:.3g}, {seeds} training sets"
         figure.suptitle(title, fontsize=13, parse_math=False)
     return figure
 

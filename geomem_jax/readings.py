@@ -12,6 +12,10 @@ as
 A ratio of :math:`S` to that of the exact empirical score or of the linear law is the geometric mean over the sizes in
 question in each training set.  *Agrees*: its interval overlaps 1 within 10 %; *apart*: it does not.  The interval
 over few training sets is wide, and where it decides nothing, nor does the reading.
+
+The five are of networks.  Linear denoisers have the same gains at every point, so that "memorized" would say nothing of
+them; but theory predicts their gains at every step, and the one reading of them is whether it agrees: the ratio of
+:math:`S` to the prediction, averaged over steps and sizes.
 """
 
 from typing import NamedTuple
@@ -22,7 +26,7 @@ import xarray as xr
 from geomem_jax.freeze_out import FROZEN_BELOW, FreezeOut, freeze_out_sizes, kendall_tau
 from geomem_jax.gains import distinct_variances, is_complete, relative_gain
 from geomem_jax.statistics import Estimate, critical_t, expanded_percentile, percentile_interval
-from geomem_jax.trained_results import at_step, measured_steps
+from geomem_jax.trained_results import at_step, is_predicted, measured_steps
 
 TOLERANCE = 0.1  # relative difference of gains that counts as agreement
 PLACES = {"train": "training points", "held_out": "held-out points"}
@@ -173,8 +177,28 @@ def _early(view: xr.Dataset, at: int, step: int) -> Reading:
     return Reading("5 early gains of small variances exceed those of infinite data", _sign(excess, 1.0), numbers)
 
 
+def _flow(dataset: xr.Dataset, at: int) -> Reading:
+    """Whether the gains of linear denoisers are those of gradient flow, from training sets that are whole by now."""
+    steps = measured_steps(dataset)
+    now, positive = dataset.sel(training_step=steps), np.flatnonzero(distinct_variances(dataset).weights.any(axis=1))
+    whole = np.flatnonzero((now["complete"].values == 1).all((0, 1)) & (now["failed"].values < 0).all(0))
+    found = now["gain"].sel(point="held_out").isel(noise_variance=at, seed=whole, direction=positive).sum("direction")
+    law = now["predicted_training_gain"].isel(noise_variance=at, direction=positive).sum("direction")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log((found / law).transpose("training_step", "dataset_size", "seed").values.astype(float))
+    estimate = _student(ratio.mean((0, 1)))
+    apart = _apart(estimate)
+    numbers = f"{_show(estimate, log=True)} times them, mean over steps and sizes"
+    if len(whole):
+        over_sets = ratio.mean(-1)
+        step, size = np.unravel_index(np.abs(over_sets).argmax(), over_sets.shape)
+        worst = f"{np.exp(over_sets[step, size]):.3g} at step {steps[step]}, N = {now['dataset_size'].values[size]}"
+        numbers += f"; farthest {worst}"
+    return Reading(FLOW, None if apart is None else not apart, numbers)
+
+
 def readings(dataset: xr.Dataset) -> list[Reading]:
-    """Read five statements off a result.
+    """Read five statements off a result, or off one of linear denoisers that they learn as predicted.
 
     Args:
       dataset: of :mod:`geomem_jax.trained_results`.
@@ -185,6 +209,8 @@ def readings(dataset: xr.Dataset) -> list[Reading]:
     steps = measured_steps(dataset)
     at = int(np.argmin(dataset["noise_variance"].values))
     t = float(dataset["noise_variance"].values[at])
+    if is_predicted(dataset):
+        return [_flow(dataset, at)]
     first, last = (at_step(dataset, int(step)) for step in steps[[0, -1]])
     soft = _soft(last, at)
     memorized = soft.train < FROZEN_BELOW
@@ -223,5 +249,6 @@ def readings(dataset: xr.Dataset) -> list[Reading]:
     ]
 
 
+FLOW = "linear denoisers have the gains of gradient flow while they train"
 MEMORIZED = "3 where networks memorized they have the gains of the exact empirical score, at held-out points"
 BETWEEN = "4 between memorized and learned neither law holds"

@@ -85,7 +85,7 @@ MOST_TRAINED = 8  # distinct variances, each with a row per snapshot
 def print_trained(dataset: "xr.Dataset") -> None:
     """Print freeze-out sizes of a result of training, at its smallest and its largest noise variance, and readings."""
     from geomem_jax import readings
-    from geomem_jax.trained_results import measured_steps
+    from geomem_jax.trained_results import is_predicted, measured_steps
 
     console = Console()
     steps = measured_steps(dataset)
@@ -96,6 +96,9 @@ def print_trained(dataset: "xr.Dataset") -> None:
     lost = int((dataset["failed"].values >= 0).sum())
     if lost:
         console.print(f"{lost} of {dataset['failed'].size} networks failed and are left out from that step on.")
+    if is_predicted(dataset):
+        left_out = "the five readings of networks are left out: gains of linear denoisers are the same at every point"
+        console.print(left_out, soft_wrap=True)
     for reading in readings.readings(dataset):
         console.print(reading.line(), highlight=False, soft_wrap=True)
 

@@ -2,28 +2,41 @@
 
 Dimensions: ``point``, ``training_step``, ``dataset_size``, ``noise_variance``, ``seed``, ``direction``, ``law``.
 
-==================  ===================================================================  ==============================
-variable            dimensions                                                           meaning
-==================  ===================================================================  ==============================
-``gain``            point, training_step, dataset_size, noise_variance, seed, direction  mean over points
-``gain_sem``        the same                                                             its standard error (points)
-``gain_median``     the same                                                             median over points
-``error``           the same                                                             mean squared denoising
-                                                                                         error; nan at the origin
-``loss``            training_step, dataset_size, seed                                    running training loss
-``complete``        the same                                                             1 where measured, else 0
-``failed``          dataset_size, seed                                                   finite steps of a network that
-                                                                                         then failed, or -1
-``empirical_gain``  point, dataset_size, noise_variance, seed, direction                 mean gain of the exact
-                                                                                         empirical score at the same
-                                                                                         noised points
-``predicted_gain``  law, dataset_size, noise_variance, direction                         gain by each law
-``reference_gain``  noise_variance, direction                                            gain of infinite data
-==================  ===================================================================  ==============================
+===========================  ===================================================================  ======================
+variable                     dimensions                                                           meaning
+===========================  ===================================================================  ======================
+``gain``                     point, training_step, dataset_size, noise_variance, seed, direction  mean over points
+``gain_sem``                 the same                                                             its standard error
+                                                                                                  (points)
+``gain_median``              the same                                                             median over points
+``error``                    the same                                                             mean squared error;
+                                                                                                  nan at the origin
+``loss``                     training_step, dataset_size, seed                                    running training loss
+``complete``                 the same                                                             1 where measured,
+                                                                                                  else 0
+``failed``                   dataset_size, seed                                                   finite steps of what
+                                                                                                  then failed, or -1
+``empirical_gain``           point, dataset_size, noise_variance, seed, direction                 mean gain of the exact
+                                                                                                  empirical score at the
+                                                                                                  same noised points
+``predicted_gain``           law, dataset_size, noise_variance, direction                         gain by each law
+``predicted_training_gain``  training_step, dataset_size, noise_variance, direction               gain by gradient flow;
+                                                                                                  nan unless linear
+``training_time``            training_step                                                        learning rate (of the
+                                                                                                  summed loss) times
+                                                                                                  steps; nan as above
+``reference_gain``           noise_variance, direction                                            gain of infinite data
+===========================  ===================================================================  ======================
 
 Coordinates carry the numbers (``variance`` runs along ``direction``); ``noise_variance`` is a variance.  Everything
 measured of networks is of their averaged parameters.  A network that fails keeps its last finite state, so what is
 measured of it later is of the step at which it failed.
+
+``predicted_training_gain`` is :func:`theory.mean_gradient_flow_gain` at ``N`` points, an average over training sets of
+Gaussian data whose mean is known.  Real data are centred once, by the mean of all their points, and a linear denoiser
+subtracts no other: so ``N`` counts in full, where ``predicted_gain`` by the linear law, which is of the rung that
+subtracts the mean of its training points, has ``N - 1``.  For real data the prediction is Gaussian-relative, as all
+are, and takes the points for independent, which a large part of all points, drawn without repetition, is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,6 +59,8 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
     "failed": ("dataset_size", "seed"),
     "empirical_gain": ("point", "dataset_size", "noise_variance", "seed", "direction"),
     "predicted_gain": ("law", "dataset_size", "noise_variance", "direction"),
+    "predicted_training_gain": ("training_step", "dataset_size", "noise_variance", "direction"),
+    "training_time": ("training_step",),
     "reference_gain": ("noise_variance", "direction"),
 }
 STARTS: dict[str, tuple[float, type]] = {"complete": (0, np.int8), "failed": (-1, np.int64)}
@@ -77,6 +92,16 @@ def empty(
 def measured_steps(dataset: xr.Dataset) -> np.ndarray:
     """Training steps at which anything is measured."""
     return dataset["training_step"].values[(dataset["complete"].values == 1).any(axis=(1, 2))]
+
+
+def is_predicted(dataset: xr.Dataset) -> bool:
+    """Whether theory predicts the gains while training: of linear denoisers."""
+    return bool(np.isfinite(dataset["training_time"].values).all())
+
+
+def step_time(dataset: xr.Dataset) -> float:
+    """Training time of a step; nan unless theory predicts the gains while training."""
+    return float(dataset["training_time"].values[-1] / dataset["training_step"].values[-1])
 
 
 def at_step(dataset: xr.Dataset, step: int) -> xr.Dataset:

@@ -14,10 +14,13 @@ at the end the fitted rung of :mod:`geomem_jax.denoisers.linear`.  (Of the mean 
 Source.  Rederived; arXiv 2503.03206.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from geomem_jax.denoisers.linear import LinearModel
+from geomem_jax.denoisers.trainable import Trainable
 from geomem_jax.errors import InputError
 
 
@@ -40,6 +43,12 @@ def denoise(params: jax.Array, x: jax.Array, t: jax.Array | float) -> jax.Array:
 def weight(t: jax.Array | float) -> jax.Array:
     """Weight of the squared error in the loss: 1."""
     return jnp.ones_like(jnp.asarray(t))
+
+
+@functools.cache
+def trainable(dimension: int) -> Trainable:
+    """Build the denoiser as the trainer wants it; the same object for the same dimension, so that it compiles once."""
+    return Trainable(functools.partial(init, dimension=dimension), denoise, weight)
 
 
 @jax.jit

@@ -101,6 +101,65 @@ def test_one_training_set_decides_nothing():
     assert verdicts(expected(seeds=1)) == [None] * 5
 
 
+def linear(factor=1.0, seeds=4):
+    """Linear denoisers of the gains of gradient flow, up to a factor; steps of training time 0.001."""
+    dataset = expected(seeds=seeds).isel(noise_variance=[1])
+    dataset["training_time"][:] = 0.001 * STEPS
+    law = np.stack([theory.mean_gradient_flow_gain(VARIANCES, n, 0.1, 0.001 * STEPS) for n in SIZES], axis=1)
+    dataset["predicted_training_gain"][:] = law[:, :, None]
+    noisy = 1 + 0.01 * np.random.default_rng(1).standard_normal((*law.shape[:2], 1, seeds, 1))
+    dataset["gain"][:] = factor * law[:, :, None, None] * noisy
+    return dataset
+
+
+def test_linear_denoisers_are_read_against_gradient_flow():
+    for factor, verdict in ((1.0, True), (0.95, True), (0.8, False), (1.25, False)):
+        (reading,) = readings.readings(linear(factor))
+        assert reading.holds is verdict
+        found = float(reading.numbers.split()[0])
+        assert found == pytest.approx(factor, rel=4e-3)  # 1 % of noise in 96 networks, four standard errors
+    assert readings.readings(linear(seeds=1))[0].holds is None
+    # A wrong network, a failed one, and a step that is not measured are seen, left out, and not waited for.
+    wrong = linear()
+    wrong["gain"].loc[{"training_step": 4000, "dataset_size": 80}] *= 3
+    assert readings.readings(wrong)[0].numbers.endswith("at step 4000, N = 80")
+    wrong["failed"].loc[{"dataset_size": 80}] = 3000
+    assert readings.readings(wrong)[0].holds is None
+    unfinished = linear()
+    unfinished["complete"].loc[{"training_step": 48_000}] = 0
+    unfinished["gain"].loc[{"training_step": 48_000}] = np.nan
+    assert readings.readings(unfinished)[0].holds is True
+
+
+def test_the_figure_of_linear_denoisers_has_the_lines_of_theory():
+    dataset = linear()
+    figure = plots.training(dataset)
+    step_time, distinct = 0.001, np.unique(VARIANCES)[:0:-1]
+    for panel, size in zip(figure.axes[:4], (20, 80, 640, 20_000), strict=True):
+        flows = [line for line in panel.lines if len(line.get_xdata()) > 2 and line.get_marker() == "None"]
+        marks = [line for line in panel.lines if line.get_marker() == "|" and np.isfinite(line.get_xdata()).all()]
+        points = [container.lines[0] for container in panel.containers]
+        assert len(flows) == len(marks) == len(points) == len(distinct)
+        for flow, mark, point, variance in zip(flows, marks, points, distinct, strict=True):
+            steps, rho = flow.get_data()
+            gain = np.asarray(theory.mean_gradient_flow_gain(VARIANCES, size, 0.1, step_time * steps))
+            expected_rho = gain[:, variance == VARIANCES][:, 0] * (variance + 0.1) / variance
+            np.testing.assert_allclose(rho, expected_rho, rtol=1e-4)
+            assert steps[-1] == pytest.approx(48_000)
+            # At infinite data the gain passes through the mark.
+            (half,), (level,) = mark.get_data()
+            infinite = theory.gradient_flow_gain([variance], 0.1, step_time * half)
+            assert float(infinite[0]) * (variance + 0.1) / variance == pytest.approx(level, rel=1e-5)
+            assert flow.get_color() == mark.get_color() == point.get_color()
+            assert point.get_linestyle() == "None"
+    words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert words == ["theory: gradient flow", "half learned (infinite data)", "trained, measured"]
+    assert figure.get_suptitle().startswith("ladder: gains of trained linear denoisers at")
+    # The law of the end of training, at training points too, where linear denoisers have the same gains.
+    words = [text.get_text() for text in figure.axes[4].get_legend().get_texts()]
+    assert words == ["linear denoisers", "exact empirical score, measured", "linear law"]
+
+
 def test_few_noisy_training_sets_decide_nothing_where_the_difference_is_small():
     # 12 % apart in the mean, three sets that spread by as much: no verdict either way.
     dataset = made(np.stack([EXACT] * 3), np.stack([EXACT] * 3), seeds=3)
@@ -145,7 +204,10 @@ def test_the_figure_shows_means_over_training_sets():
     dataset = expected()
     dataset["complete"].loc[{"training_step": 48_000, "dataset_size": 20_000}] = 0  # no point, no crash
     figure = plots.training(dataset)
+    assert figure.get_suptitle().startswith("ladder: gains of trained networks at")
     *top, train, held_out = figure.axes
+    assert top[0].get_legend() is None  # no line of theory; points are joined
+    assert top[0].containers[0].lines[0].get_linestyle() == "-"
     assert [axes.get_title(loc="left") for axes in top] == [f"N = {size}" for size in (20, 80, 640, 20_000)]
     for panel, size in zip(top, (20, 80, 640, 20_000), strict=True):
         for container, variance in zip(panel.containers, np.unique(VARIANCES)[:0:-1], strict=True):

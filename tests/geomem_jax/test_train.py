@@ -23,6 +23,7 @@ from geomem_jax import (
     plots,
     results,
     sweep,
+    tables,
     train,
     trained_results,
     training,
@@ -213,6 +214,7 @@ def test_a_failed_network_is_named_and_left_out(whole, tmp_path, monkeypatch, ca
     np.testing.assert_array_equal(dataset.gain.sel(good), whole[1].gain.sel(good))
 
 
+ALONE = {"network": "linear", "width": None, "depth": None}  # the linear denoiser without options of the mlp
 REFUSED = [
     ({"sizes": "1,4"}, "--sizes has 1"),
     ({"steps": 0}, "--steps is 0; give at least 1"),
@@ -227,8 +229,16 @@ REFUSED = [
     ({"noise_range": "3,1"}, "--noise-range is 3,1; give two ascending"),
     ({"t": "0.0001"}, "--t has 0.0001, a noise variance; networks are trained from 0.0004 to 9"),
     ({"t": "-1"}, "--t is -1"),
-    ({"width": 10**6, "depth": 9}, "more than half of memory; lower --width"),
+    ({"width": 10**6, "depth": 9}, "more than half of memory; lower --sizes"),
     ({"network": "toy"}, "--width, --depth and --bfloat16 are of the mlp"),
+    ({"network": "linear"}, "--width, --depth and --bfloat16 are of the mlp"),
+    (ALONE | {"bfloat16": True}, "--width, --depth and --bfloat16 are of the mlp"),
+    (ALONE | {"optimizer": "adam"}, "--optimizer is not for --network linear"),
+    (ALONE | {"ema_decay": 0.0}, "--ema-decay is not for --network linear"),
+    (ALONE | {"noise_range": "0.1,1"}, "--noise-range is not for --network linear"),
+    (ALONE | {"t": "0.1,0.2"}, "--t is 0.1,0.2; --network linear is trained and measured at one noise variance"),
+    (ALONE | {"learning_rate": 1e-32}, "--learning-rate is 1e-32; single precision"),
+    (ALONE | {"learning_rate": 1e32}, "--learning-rate is 1e.32; single precision"),
     ({"data": "ladder"}, "both name the data"),
     ({"coordinator": "host:1"}, "--coordinator needs --out"),
 ]
@@ -280,6 +290,69 @@ def test_given_options_win_over_a_preset_and_a_preset_over_defaults():
     assert len(source.variances) == 30
     assert TrainOptions(preset="ladder").resolved().check() is None
     assert set(config.TRAIN_DEFAULTS) < {field.name for field in dataclasses.fields(TrainOptions)}
+
+
+def test_the_linear_denoiser_has_options_of_its_own():
+    resolved = TrainOptions(network="linear").resolved()
+    assert (resolved.steps, resolved.t, resolved.learning_rate) == (20_000, "0.1", None)
+    assert (resolved.optimizer, resolved.ema_decay, resolved.noise_range, resolved.width) == (None,) * 4
+    assert resolved.resolved() == resolved
+    given = TrainOptions(network="linear", preset="paper-toy", steps=7, t="0.3").resolved()
+    assert (given.steps, given.t, given.optimizer, given.learning_rate) == (7, "0.3", None, None)
+    assert TrainOptions(network="linear", preset="ladder").resolved().steps == 48_000
+    job = training_job.job_of(TrainOptions(network="linear", variances="3,1", sizes="4", t="0.5").resolved())
+    # A twentieth of one over the mean squared norm, 3 + 1 + 2 * 0.5; the rate of a mean over two coordinates.
+    assert job.step_time == pytest.approx(0.05 / 5)
+    assert job.recipe.optimizer is training.optimizer("sgd", 2 * job.step_time, clip=None, warmup=0)
+    assert job.recipe.ema_decay == 0
+    np.testing.assert_allclose(np.exp([job.members.log_noise_low, job.members.log_noise_high]) ** 2, 0.5, rtol=1e-6)
+    with_rate = TrainOptions(network="linear", variances="3,1", sizes="4", learning_rate=0.3).resolved()
+    assert training_job.job_of(with_rate).step_time == pytest.approx(0.15)
+
+
+def test_a_linear_run_has_its_prediction_and_is_resumed(tmp_path, monkeypatch, capsys, undrawn):
+    options = dataclasses.replace(TINY, learning_rate=None, **ALONE)
+    store = train._store
+
+    def stop(*arguments):
+        store(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_store", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(dataclasses.replace(options, out=tmp_path / "run"), quiet())
+    _, dataset = train.run(TrainOptions(resume=tmp_path / "run"), quiet())
+    assert (dataset.complete == 1).all()
+    v, t, rate = [1.0, 0.25, 0.1], 0.1, 0.05 / (1.35 + 0.3)
+    np.testing.assert_allclose(dataset.training_time, rate * np.array([1, 3, 30]), rtol=1e-6)
+    for size in (4, 16):
+        for step in (1, 30):
+            got = dataset.predicted_training_gain.sel(dataset_size=size, training_step=step, noise_variance=t)
+            np.testing.assert_allclose(got, theory.mean_gradient_flow_gain(v, size, t, rate * step), rtol=1e-5)
+    # The same at every point, up to rounding.
+    np.testing.assert_allclose(dataset.gain.sel(point="train"), dataset.gain.sel(point="origin"), rtol=1e-5)
+    tables.print_trained(dataset)
+    printed = capsys.readouterr().out
+    assert "\nthe five readings of networks are left out: " in printed
+    assert printed.count("linear denoisers have the gains of gradient flow while they train: ") == 1
+
+
+def test_linear_denoisers_of_real_data_have_all_their_points(tmp_path):
+    # They subtract no mean of their own, as the linear rung does.
+    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(30, 3)))
+    options = TrainOptions(network="linear", data=str(tmp_path / "points.npy"), sizes="4", steps=30, snapshots=3)
+    job = training_job.job_of(options.resolved())
+    found = training_job.prepare(job, {}).sel(dataset_size=4, training_step=30)
+    v, t = job.source.variances, 0.1
+    expected = theory.mean_gradient_flow_gain(v, 4, t, 30 * job.step_time)
+    np.testing.assert_allclose(found.predicted_training_gain[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(found.predicted_gain.sel(law="linear")[0], theory.gain(v, 3, t, "linear"), rtol=1e-5)
+
+
+def test_networks_that_are_not_linear_have_no_prediction_of_training(whole):
+    for name in ("predicted_training_gain", "training_time"):
+        assert np.isnan(whole[1][name]).all()
 
 
 def test_the_ladder_is_measured_at_the_steps_that_others_ask_for():
