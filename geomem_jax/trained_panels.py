@@ -18,6 +18,7 @@ from geomem_jax.gains import predicted_relative_gain
 from geomem_jax.trained_results import at_step, is_predicted, measured_steps
 
 MOST_SIZES = 4
+MOST_LABELS = 6  # dataset sizes with a number on the axis
 DENSE = 65  # steps at which a line is evaluated
 HALF_LEARNED: dict[str, Any] = {"marker": "|", "linestyle": "none", "markersize": 11, "markeredgewidth": 1.8}
 HIGHEST = 2.0  # relative gain at the upper edge; early gains of small variances lie far above
@@ -112,6 +113,9 @@ def against_size(axes: Any, dataset: xr.Dataset, at_noise: int, point: str) -> N
     if with_law:
         axes.plot(panels.BLANK, panels.BLANK, "--", color="0.3", linewidth=1, label="linear law")
     axes.legend(loc="upper left", framealpha=0.85)
+    axes.minorticks_off()
+    labelled = sizes[spaced(len(sizes), MOST_LABELS)]
+    axes.set_xticks(labelled, labels=[str(size) for size in labelled])
     axes.set_xlabel(panels.SIZE_LABEL)
     where = "held-out points" if point == "held_out" else "noised training points"
     axes.set_title(f"after {step} steps, at {where}", loc="left")

@@ -49,7 +49,8 @@ def test_the_first_two_blocks_are_the_two_commands() -> None:
     )
     assert second == (
         "sh",
-        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n 2 --dist loadfile\n",
+        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' "
+        "&& .venv/bin/python -m pytest -q -n 2 --dist loadfile\n",
     )
 
 
