@@ -223,7 +223,7 @@ def _step(recipe: Recipe, data: Data, member: Members, state: State, batch_shard
 def _members_together(mesh: Mesh, state: State) -> int:
     """How many members of a device take their steps together, one group after another: a divisor of their number.
 
-    On a CPU as many as its cache holds, which is up to 1.7 times as fast as all; elsewhere all.
+    On a CPU as many as its cache holds, which saves a quarter of the time of 64 members of 128 units; elsewhere all.
     """
     on_device = state.step.size // mesh.shape["member"]
     if mesh.devices.flat[0].platform != "cpu":
