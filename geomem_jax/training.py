@@ -234,7 +234,7 @@ def _members_together(mesh: Mesh, state: State) -> int:
 
 
 # On CPUs XLA copies parameters and moments at every step, in case they are overwritten before they are read, unless it
-# is told to look closer: a tenth of the time.  (An option of jaxlib 0.10 to 0.12; nothing changes on accelerators.)
+# is told to look closer: a tenth of the time.  (An option of jaxlib 0.10 to 0.12 for CPUs; not tried elsewhere.)
 @partial(
     jax.jit,
     static_argnames=("recipe", "mesh"),

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.optimize import brentq
 
 import theory
-from geomem_jax import cells, data, sharding, snapshots, training
+from geomem_jax import cells, curves, data, sharding, snapshots, training
 from geomem_jax.denoisers import empirical, linear, mlp
 
 BLACK, BLUE, ORANGE, GREEN = "black", "#0072B2", "#D55E00", "#009E73"
@@ -74,11 +73,7 @@ for seed in range(seeds):
 # %%
 def effective_noise(gains):
     """Effective noise from the sum of gains over directions (last axis)."""
-
-    def one(total):
-        return np.exp(brentq(lambda u: np.sum(variances / (variances + np.exp(u))) - total, -20, 20))
-
-    return np.vectorize(one)(gains.sum(axis=-1))
+    return np.vectorize(lambda total: curves.noise_of_dimension(variances, total))(gains.sum(axis=-1))
 
 
 def mean_and_error(values, axis):
