@@ -251,4 +251,4 @@ def gap_times(above: ArrayLike, below: ArrayLike, resolution: ArrayLike) -> GapT
     opens = (plus * minus - delta * (a + b) + root) / (2 * delta)
     opens = jnp.where(seen, opens, jnp.nan)
     closes = jnp.where(b > 0, a * b / opens, jnp.where(seen, 0, jnp.nan))
-    return GapTimes(opens, jnp.sqrt(a) * jnp.sqrt(b), closes, jnp.broadcast_to(minus / plus, opens.shape))
+    return GapTimes(*jnp.broadcast_arrays(opens, jnp.sqrt(a) * jnp.sqrt(b), closes, minus / plus))
