@@ -115,7 +115,7 @@ def test_deviations_from_the_edges_fall_as_the_power_minus_two_thirds(
         inside = np.abs(np.mean(eigenvalues, axis=0) / edges(int(d))[0] - 1)
         deviations.append(np.log(inside).mean())  # of the four edges
     slope, error = np.polyfit(np.log(outermost[0]), deviations, 1)[0], 0.03
-    # Halfway to the neighbouring powers -1/2 and -5/6; the next order makes it steeper by 0.05 here.
+    # Halfway to the neighbouring powers -1/2 and -5/6; the next order makes it steeper by 0.06 here.
     assert abs(slope + 2 / 3) < 1 / 6 - error
 
 
