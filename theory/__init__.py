@@ -42,13 +42,13 @@ _OFFERED = {
     "sample_spectrum": ("SampleSpectrum", "spectrum_from_samples"),
     "typical": ("finite_size_gain_quantile", "gain_quantile"),
 }
-_MODULES = ("noise", "random_energy", "random_energy_spectrum")  # offered whole
+_MODULES = ("noise", "random_energy", "random_energy_spectrum", "random_matrix")  # offered whole
 _MODULE_OF = {name: module for module, names in _OFFERED.items() for name in names}
 
 __all__ = sorted([*_MODULES, *_MODULE_OF])
 
 if TYPE_CHECKING:  # the same for programs that read this file and do not run it
-    from . import noise, random_energy, random_energy_spectrum
+    from . import noise, random_energy, random_energy_spectrum, random_matrix
     from .condensation import basin_multiplicity, condensation_time, log_critical_size, onset_time
     from .duplicates import effective_log_size, log_size_at_participation
     from .finite_size import finite_size_gain, finite_size_participation

@@ -12,7 +12,7 @@ import pytest
 
 import theory
 
-WHOLE = {"noise", "random_energy", "random_energy_spectrum"}
+WHOLE = {"noise", "random_energy", "random_energy_spectrum", "random_matrix"}
 
 
 def in_fresh_python(code: str) -> list[str]:
