@@ -1,11 +1,11 @@
-r"""The two nearest training points of every query, streamed in blocks.
+r"""The nearest training points of every query, streamed in blocks.
 
 A block of training points is ranked by
 
 .. math:: \tfrac12\|x-y\|^2-\tfrac12\|x\|^2=\tfrac12\|y\|^2-x\cdot y, \tag{1}
 
-one matrix product; the distances of its two winners are then formed from the differences themselves and held against
-the two best so far.  Memory does not depend on the number of training points, and no array of shape ``(B, N)`` or
+one matrix product; the distances of its winners are then formed from the differences themselves and held against
+the best so far.  Memory does not depend on the number of training points, and no array of shape ``(B, N)`` or
 ``(B, N, d)`` exists.
 
 Rounding.  (1) is a small difference of large numbers where a query nearly equals a training point; it only selects.
@@ -33,12 +33,15 @@ CENTRED = 2048  # training points, evenly spaced, whose mean all are shifted by
 GROUP = 32  # products per group in the two-level search; divides BLOCK
 
 
+GATHERED = 2**22  # coordinates of winners that exist at a time, where more than two are wanted
+
+
 class Neighbours(NamedTuple):
-    """The nearest and the second nearest training point of each query.
+    """The ``k`` nearest training points of each query.
 
     Attributes:
-      row: ``(B, 2)`` rows of the training points, nearest first.
-      distance: ``(B, 2)`` Euclidean distances, ascending.
+      row: ``(B, k)`` rows of the training points, nearest first.
+      distance: ``(B, k)`` Euclidean distances, ascending.
     """
 
     row: jax.Array
@@ -57,10 +60,15 @@ def _smallest_two(values: jax.Array) -> jax.Array:
     return jnp.take_along_axis(group, place // GROUP, axis=1) * GROUP + place % GROUP
 
 
-def _two_nearest(data: jax.Array, count: jax.Array, centre: jax.Array, x: jax.Array) -> Neighbours:
-    """Neighbours of up to QUERIES points; ``data`` of at least ``2 * GROUP`` rows, see :func:`two_nearest`."""
+def _smallest(values: jax.Array, k: int) -> jax.Array:
+    """Positions ``(B, k)`` of the smallest of ``(B, n)``, ``n >= k``; where ``k`` is 2, as :func:`_smallest_two`."""
+    return _smallest_two(values) if k == 2 else lax.top_k(-values, k)[1]
+
+
+def _nearest(data: jax.Array, count: jax.Array, centre: jax.Array, x: jax.Array, k: int) -> Neighbours:
+    """Neighbours of a chunk of queries; ``data`` of at least ``k`` and ``2 * GROUP`` rows, see :func:`nearest`."""
     size = data.shape[0]
-    block = min(BLOCK, size)
+    block = min(max(BLOCK, GROUP * -(-k // GROUP)), size)
     dot = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
     def step(number: jax.Array, best: Neighbours) -> Neighbours:
@@ -72,27 +80,28 @@ def _two_nearest(data: jax.Array, count: jax.Array, centre: jax.Array, x: jax.Ar
         # Rows that do not count are set to 0: an infinite rank would not silence a nan.
         centred = jnp.where(valid[:, None], points - centre, 0)
         rank = jnp.where(valid, jnp.sum(centred**2, axis=-1) / 2, jnp.inf) - dot(x - centre, centred.T)
-        winners = _smallest_two(rank)
+        winners = _smallest(rank, k)
         apart = jnp.sqrt(jnp.sum((x[:, None] - points[winners]) ** 2, axis=-1))
         distance = jnp.concatenate([best.distance, jnp.where(valid[winners], apart, jnp.inf)], axis=1)
         row = jnp.concatenate([best.row, (start + winners).astype(int)], axis=1)
-        _, order = lax.top_k(-distance, 2)
+        _, order = lax.top_k(-distance, k)
         return Neighbours(*(jnp.take_along_axis(array, order, axis=1) for array in (row, distance)))
 
-    empty = Neighbours(jnp.zeros((len(x), 2), int), jnp.full((len(x), 2), jnp.inf, x.dtype))
+    empty = Neighbours(jnp.zeros((len(x), k), int), jnp.full((len(x), k), jnp.inf, x.dtype))
     return lax.fori_loop(0, (count + block - 1) // block, step, empty)
 
 
-@jax.jit
-def two_nearest(data: jax.Array, count: jax.Array | int, x: jax.Array) -> Neighbours:
-    """Find the two nearest training points of every query.
+@partial(jax.jit, static_argnames="k")
+def nearest(data: jax.Array, count: jax.Array | int, x: jax.Array, k: int) -> Neighbours:
+    """Find the ``k`` nearest training points of every query.
 
     One compiled program serves every ``count``.
 
     Args:
       data: ``(N, d)`` training points; equal ones are distinct neighbours.
-      count: how many rows of ``data``, from the first, form the training set; ``2 <= count <= N``.
+      count: how many rows of ``data``, from the first, form the training set; ``k <= count <= N``.
       x: ``(B, d)`` queries, of the dtype of ``data``.
+      k: how many, at least 2.
 
     Returns:
       :class:`Neighbours`.
@@ -102,9 +111,16 @@ def two_nearest(data: jax.Array, count: jax.Array | int, x: jax.Array) -> Neighb
     if data.shape[0] < BLOCK:
         least = GROUP * max(2, -(-data.shape[0] // GROUP))
         data = jnp.pad(data, ((0, least - data.shape[0]), (0, 0)))
-    chunks = -(-x.shape[0] // QUERIES)
-    padded = jnp.pad(x, ((0, chunks * QUERIES - x.shape[0]), (0, 0)))
+    queries = QUERIES if k == 2 else max(1, min(QUERIES, GATHERED // (k * max(1, x.shape[1]))))
+    chunks = -(-x.shape[0] // queries)
+    padded = jnp.pad(x, ((0, chunks * queries - x.shape[0]), (0, 0)))
     found = lax.map(
-        lambda chunk: _two_nearest(data, jnp.asarray(count), centre, chunk), padded.reshape(chunks, QUERIES, -1)
+        lambda chunk: _nearest(data, jnp.asarray(count), centre, chunk, k), padded.reshape(chunks, queries, -1)
     )
-    return jax.tree.map(lambda leaf: leaf.reshape(chunks * QUERIES, 2)[: x.shape[0]], found)
+    return jax.tree.map(lambda leaf: leaf.reshape(chunks * queries, k)[: x.shape[0]], found)
+
+
+@jax.jit
+def two_nearest(data: jax.Array, count: jax.Array | int, x: jax.Array) -> Neighbours:
+    """Find the two nearest training points of every query: :func:`nearest` with ``k = 2``."""
+    return nearest(data, count, x, 2)

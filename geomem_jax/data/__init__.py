@@ -7,14 +7,27 @@ import jax
 
 from geomem_jax import spectra
 from geomem_jax.config import SpectrumOptions
+from geomem_jax.data import manifolds
 from geomem_jax.data.bundled import BUNDLED
 from geomem_jax.data.files import read_array
+from geomem_jax.data.manifolds import Manifold
 from geomem_jax.data.points import from_points
 from geomem_jax.data.source import Draw, Source
 from geomem_jax.data.synthetic import linear_manifold
 from geomem_jax.errors import InputError
 
-__all__ = ["BUNDLED", "Draw", "Source", "from_options", "from_points", "linear_manifold", "load", "read_array"]
+__all__ = [
+    "BUNDLED",
+    "Draw",
+    "Manifold",
+    "Source",
+    "from_options",
+    "from_points",
+    "linear_manifold",
+    "load",
+    "manifolds",
+    "read_array",
+]
 
 
 def load(name_or_path: str | Path) -> Source:

@@ -17,6 +17,7 @@ Source.  Rederived here.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +123,12 @@ def _basis(num_variances: int, embedding: int | None, key: jax.Array | None) -> 
             f"embedding={embedding}: the larger space needs at least the {num_variances} dimensions of the "
             f"variances and at most {MAX_BASIS}"
         )
-    gaussian = np.asarray(jax.random.normal(key, (embedding, embedding)), np.float64)
+    return haar(key, embedding)
+
+
+def haar(key: jax.Array, dimension: int) -> np.ndarray:
+    """Draw a Haar random orthogonal matrix ``(dimension, dimension)``."""
+    gaussian = np.asarray(jax.random.normal(key, (dimension, dimension)), np.float64)
     q, r = np.linalg.qr(gaussian)
     # QR is unique, and its Q Haar distributed, only once the diagonal of R is made positive.
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)
@@ -131,26 +137,29 @@ def _basis(num_variances: int, embedding: int | None, key: jax.Array | None) -> 
 def _points(
     key: jax.Array, num_points: int, stds: np.ndarray, rotation: np.ndarray | None, normalized: bool
 ) -> jax.Array:
-    """Draw ``(num_points, D)``, of which the first rows do not depend on ``num_points``.
+    """Draw ``(num_points, D)``, of which the first rows do not depend on ``num_points``."""
+    scale, turn = jnp.asarray(stds), None if rotation is None else jnp.asarray(rotation)
+    block = functools.partial(_block, stds=scale, rotation=turn, normalized=normalized)
+    return in_blocks(key, num_points, max(1, BLOCK // len(stds)), block)
+
+
+def in_blocks(key: jax.Array, num_points: int, rows: int, block: Callable[[jax.Array, int], jax.Array]) -> jax.Array:
+    """Draw ``num_points`` rows of ``block(key, rows)``, of which the first do not depend on ``num_points``.
 
     Each block has its own key and always the same shape: one compiled program serves every size, which is
     also what makes draws of different sizes agree bit for bit.
     """
     if num_points < 0:
         raise InputError(f"number of points {num_points}: must not be negative")
-    rows = max(1, BLOCK // len(stds))
     num_blocks = max(1, -(-num_points // rows))
-    scale, turn = jnp.asarray(stds), None if rotation is None else jnp.asarray(rotation)
-    blocks = [_block(key, i, scale, turn, rows, normalized) for i in range(num_blocks)]
+    blocks = [block(jax.random.fold_in(key, i), rows) for i in range(num_blocks)]
     blocks[-1] = blocks[-1][: num_points - (num_blocks - 1) * rows]
     return jnp.concatenate(blocks)
 
 
 @functools.partial(jax.jit, static_argnames=("rows", "normalized"))
-def _block(
-    key: jax.Array, index: int, stds: jax.Array, rotation: jax.Array | None, rows: int, normalized: bool
-) -> jax.Array:
-    points = stds * jax.random.normal(jax.random.fold_in(key, index), (rows, len(stds)), stds.dtype)
+def _block(key: jax.Array, rows: int, stds: jax.Array, rotation: jax.Array | None, normalized: bool) -> jax.Array:
+    points = stds * jax.random.normal(key, (rows, len(stds)), stds.dtype)
     if normalized:
         points /= jnp.linalg.norm(points, axis=1, keepdims=True)
     if rotation is not None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geomem_jax.neighbours import BLOCK, two_nearest
+from geomem_jax.neighbours import BLOCK, nearest, two_nearest
 
 DIMENSION, QUERIES = 5, 300  # more queries than are found together, and not a multiple
 
@@ -85,3 +85,16 @@ def test_memory_does_not_depend_on_the_number_of_training_points():
     small, large = temporary(5_000), temporary(500_000)
     assert large == small
     assert large < 16e6 < 4 * QUERIES * 500_000  # bytes; the last is one (B, N) array
+
+
+@pytest.mark.parametrize(("n", "k"), [(37, 37), (BLOCK + 452, 100)])
+def test_many_neighbours_are_those_of_all_distances(n, k, x64):
+    dtype = np.float64 if x64 else np.float32
+    data, x = points(n, "plain", dtype)
+    found = nearest(data, n, x, k)
+    every = brute_force(data, x)
+    # Distinct distances are farther apart than float32 rounds, except for a few pairs: distances, not rows.
+    np.testing.assert_allclose(found.distance, np.sort(every, axis=1)[:, :k], rtol=1e-5)
+    rows = np.asarray(found.row)
+    assert all(len(set(row)) == k for row in rows.tolist())
+    np.testing.assert_allclose(np.take_along_axis(every, rows, axis=1), found.distance, rtol=8 * np.finfo(dtype).eps)
