@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from geomem_jax import cells, jacobian, sharding, snapshots, training
+from geomem_jax import batching, cells, sharding, snapshots, training
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import mlp
 from geomem_jax.results import FAILED, NETWORK, POINT_CLASSES
@@ -53,7 +53,8 @@ def pending(dataset: xr.Dataset, grid: cells.Grid) -> bool:
 def most_numbers(directions: int) -> int:
     """Bound the numbers held in memory: parameters with their averages, gradients and moments, and derivatives."""
     parameters = 2 * WIDTH * directions + DEPTH * WIDTH**2
-    return 6 * MOST_SIZES * MOST_SEEDS * parameters + 3 * jacobian.POINTS * directions * (directions + WIDTH)
+    derivatives = batching.CACHE_BYTES // 4 + 3 * batching.LEAST_DIRECTIONS * (directions + WIDTH)
+    return 6 * MOST_SIZES * MOST_SEEDS * parameters + derivatives
 
 
 def prepare(source: Source, grid: cells.Grid) -> tuple[training.Recipe, training.Members]:

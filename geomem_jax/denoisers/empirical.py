@@ -24,8 +24,9 @@ evenly spaced among all, while the relative error of the weights
 Source.  (1) is Tweedie's formula of second order; the streaming variance is derived here.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,9 @@ BLOCK = 2048  # training points per step: the (QUERIES, BLOCK) weights stay in a
 QUERIES = 256  # points whose gains are computed together
 CENTRED = 2048  # training points, evenly spaced, whose mean all are shifted by
 GROUP = 32  # weights per group in the two-level search for the largest
+PRODUCTS = (
+    2**22
+)  # products of two coordinates that exist at a time: fewer training points per step, where they are many
 
 
 class Posterior(NamedTuple):
@@ -61,14 +65,27 @@ def denoise(data: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
 
 
 class _Sums(NamedTuple):
-    """Running sums over the weights relative to the largest so far, about the point that has it."""
+    """Running sums over the weights relative to the largest so far, about the point that has it.
+
+    The points may be seen in fewer or other coordinates, ``k``, than those that their weights are computed from.
+    """
 
     log_weight: jax.Array  # (B,) the largest log weight so far
-    reference: jax.Array  # (B, d) the training point that has it
+    reference: jax.Array  # (B, k) the training point that has it
     mass: jax.Array  # (B,) sum of w, the reference (1) included
     mass_squared: jax.Array  # (B,) sum of w^2
-    first: jax.Array  # (B, d) sum of w (y - reference)
-    second: jax.Array  # (B, d) sum of w (y - reference)^2
+    first: jax.Array  # (B, k) sum of w (y - reference)
+    second: jax.Array  # (B, k) sum of w (y - reference)^2, or (B, k, k) that of all products
+
+
+def _products(first: jax.Array, second: jax.Array, matrix: bool) -> jax.Array:
+    """Products of coordinates ``(..., k)``: of the same, ``(..., k)``, or of all pairs, ``(..., k, k)``."""
+    return first[..., :, None] * second[..., None, :] if matrix else first * second
+
+
+def _each(values: jax.Array, like: jax.Array) -> jax.Array:
+    """Values ``(B,)`` with as many axes as another array."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _largest(values: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -95,7 +112,7 @@ def _rows(array: jax.Array, index: jax.Array) -> jax.Array:
     return array.at[index].get(mode="promise_in_bounds")
 
 
-def _add_block(sums: _Sums, x: jax.Array, block: jax.Array, offset: jax.Array) -> _Sums:
+def _add_block(sums: _Sums, x: jax.Array, block: jax.Array, seen: jax.Array, offset: jax.Array, matrix: bool) -> _Sums:
     """Add a block of training points; log weights are ``x . y - offset``, ``x`` already divided by ``t``."""
     dot = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     # Computed once: a compiler that forms the products again in each pass of the search may round them differently, and
@@ -105,7 +122,7 @@ def _add_block(sums: _Sums, x: jax.Array, block: jax.Array, offset: jax.Array) -
     largest, nearest = _largest(log_weights)
     changed = largest > sums.log_weight
     log_weight = jnp.where(changed, largest, sums.log_weight)
-    reference = jnp.where(changed[:, None], _rows(block, nearest), sums.reference)
+    reference = jnp.where(changed[:, None], _rows(seen, nearest), sums.reference)
 
     weights = jnp.exp(log_weights - log_weight[:, None])
     # The reference itself is left out; by its index, as a comparison of every row costs more than the exponentials.
@@ -113,28 +130,42 @@ def _add_block(sums: _Sums, x: jax.Array, block: jax.Array, offset: jax.Array) -
     queries = jnp.arange(weights.shape[0])
     weights = weights.at[queries, nearest].multiply(kept, mode="promise_in_bounds", unique_indices=True)
     mass = jnp.sum(weights, axis=-1)
-    raw_first, raw_second = dot(weights, block), dot(weights, block**2)
+    raw_first, squares = dot(weights, seen), _products(seen, seen, matrix)
+    raw_second = dot(weights, squares.reshape(len(seen), -1)).reshape(sums.second.shape)
     first = raw_first - reference * mass[:, None]
-    second = raw_second - reference * (raw_first + first)
+    second = raw_second - _products(reference, raw_first, matrix) - _products(first, reference, matrix)
 
     # Earlier sums, rescaled to the new largest weight and moved to the new reference.
     scale = jnp.exp(sums.log_weight - log_weight)
     move = sums.reference - reference
-    moved_second = sums.second + move * (2 * sums.first + move * sums.mass[:, None])
+    moved_first = sums.first + move * sums.mass[:, None]
+    moved_second = sums.second + _products(move, sums.first, matrix) + _products(moved_first, move, matrix)
     return _Sums(
         log_weight,
         reference,
         scale * sums.mass + mass + changed,
         scale**2 * sums.mass_squared + jnp.sum(weights**2, axis=-1) + changed,
-        scale[:, None] * (sums.first + move * sums.mass[:, None]) + first,
-        scale[:, None] * moved_second + second,
+        scale[:, None] * moved_first + first,
+        _each(scale, second) * moved_second + second,
     )
 
 
-def _posterior(data: jax.Array, count: jax.Array, centre: jax.Array, x: jax.Array, t: jax.Array) -> Posterior:
-    """Posterior of up to QUERIES points; see :func:`posterior`."""
-    size = data.shape[0]
-    block = min(BLOCK, size)
+def posterior_about(
+    data: jax.Array,
+    count: jax.Array,
+    centre: jax.Array,
+    x: jax.Array,
+    t: jax.Array,
+    along: jax.Array | None = None,
+    matrix: bool = False,
+) -> Posterior:
+    """Posterior of up to QUERIES points, about a centre; see :func:`posterior`.
+
+    Means and gains are along the columns of ``along`` ``(d, k)``, if given; with ``matrix`` the gains are the whole
+    matrix, ``(B, k, k)``.
+    """
+    size, directions = data.shape[0], data.shape[1] if along is None else along.shape[1]
+    block = min(max(PRODUCTS // directions**2, GROUP) if matrix else BLOCK, BLOCK, size)
 
     def step(index: jax.Array, sums: _Sums) -> _Sums:
         # The last block is moved back to end with the data; its rows that were seen before are masked.
@@ -144,14 +175,38 @@ def _posterior(data: jax.Array, count: jax.Array, centre: jax.Array, x: jax.Arra
         # Rows that do not count are set to 0: a weight of 0 would not silence a nan or inf.
         points = jnp.where(valid[:, None], lax.dynamic_slice_in_dim(data, start, block) - centre, 0)
         offset = jnp.where(valid, jnp.sum(points**2, axis=-1) / (2 * t), jnp.inf)
-        return _add_block(sums, x / t, points, offset)
+        seen = points if along is None else jnp.matmul(points, along, precision=lax.Precision.HIGHEST)
+        return _add_block(sums, x / t, points, seen, offset, matrix)
 
-    zeros = jnp.zeros(x.shape, x.dtype)
-    empty = _Sums(zeros[:, 0] - jnp.inf, zeros, zeros[:, 0], zeros[:, 0], zeros, zeros)
+    zeros = jnp.zeros((x.shape[0], directions), x.dtype)
+    zero = zeros[:, 0]
+    empty = _Sums(zero - jnp.inf, zeros, zero, zero, zeros, _products(zeros, zeros, matrix))
     sums = lax.fori_loop(0, (count + block - 1) // block, step, empty)
     shift = sums.first / sums.mass[:, None]
-    variance = jnp.maximum(sums.second / sums.mass[:, None] - shift**2, 0)
+    variance = sums.second / _each(sums.mass, sums.second) - _products(shift, shift, matrix)
+    variance = variance if matrix else jnp.maximum(variance, 0)
+    centre = centre if along is None else jnp.matmul(centre, along, precision=lax.Precision.HIGHEST)
     return Posterior(centre + sums.reference + shift, variance / t, sums.mass_squared / sums.mass**2)
+
+
+def centred(data: jax.Array, count: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A centre of the training points, and points about it."""
+    # Any centre is right; a mean over all rows is as good as this one, and would cost as much as a product.
+    spread = jnp.floor(jnp.linspace(0, 1, CENTRED, endpoint=False, dtype=x.dtype) * count).astype(int)
+    centre = jnp.mean(data[jnp.minimum(spread, count - 1)], axis=0)
+    return centre, x - centre
+
+
+def in_chunks(function: Callable[[jax.Array], Any], x: jax.Array, size: int) -> Any:
+    """Apply a function of points ``(b, d)`` to ``(B, d)``, at most ``size`` at a time; the last chunk is padded."""
+    count = x.shape[0]
+    chunks = -(-count // size)
+    if chunks <= 1:
+        return function(x)
+    size = -(-count // chunks)
+    padded = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (chunks * size - count, *x.shape[1:]))])
+    result = lax.map(function, padded.reshape(chunks, size, *x.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(chunks * size, *leaf.shape[2:])[:count], result)
 
 
 @jax.jit
@@ -170,16 +225,6 @@ def posterior(data: jax.Array, count: jax.Array | int, x: jax.Array, t: jax.Arra
       Means, gains along the coordinate axes and participation ratios at every point.  For gains along other
       orthonormal directions pass rotated data and points: distances do not change.
     """
-    # Any centre is right; a mean over all rows is as good as this one, and would cost as much as a product.
-    spread = jnp.floor(jnp.linspace(0, 1, CENTRED, endpoint=False, dtype=x.dtype) * count).astype(int)
-    centre = jnp.mean(data[jnp.minimum(spread, count - 1)], axis=0)
-    x = x - centre
-    chunks = -(-x.shape[0] // QUERIES)
-    if chunks == 1:
-        return _posterior(data, jnp.asarray(count), centre, x, jnp.asarray(t, x.dtype))
-    padded = jnp.concatenate([x, jnp.zeros((chunks * QUERIES - x.shape[0], x.shape[1]), x.dtype)])
-    result = lax.map(
-        lambda chunk: _posterior(data, jnp.asarray(count), centre, chunk, jnp.asarray(t, x.dtype)),
-        padded.reshape(chunks, QUERIES, -1),
-    )
-    return jax.tree.map(lambda leaf: leaf.reshape(chunks * QUERIES, *leaf.shape[2:])[: x.shape[0]], result)
+    count, t = jnp.asarray(count), jnp.asarray(t, x.dtype)
+    centre, x = centred(data, count, x)
+    return in_chunks(lambda x: posterior_about(data, count, centre, x, t), x, QUERIES)

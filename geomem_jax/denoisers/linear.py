@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 
 class LinearModel(NamedTuple):
-    """A fitted Gaussian.
+    """A fitted Gaussian; ``model(x, t)`` denoises one point.
 
     Attributes:
       mean: ``(d,)``.
@@ -27,6 +27,10 @@ class LinearModel(NamedTuple):
     mean: jax.Array
     eigenvalues: jax.Array
     eigenvectors: jax.Array
+
+    def __call__(self, x: jax.Array, t: jax.Array | float) -> jax.Array:
+        """Denoise one point ``x`` ``(d,)``; ``t`` is a noise variance."""
+        return denoise(self, x, t)
 
 
 @partial(jax.jit, static_argnames="centred")

@@ -5,8 +5,28 @@ r"""The population rung: the denoiser of infinite Gaussian data.
 with :math:`\Sigma=U\,\mathrm{diag}(\sigma^2)\,U^\top`.  The gains do not depend on the point.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+
+class Model(NamedTuple):
+    """Gaussian data, as a model to be measured; ``model(x, t)`` denoises one point.
+
+    Attributes:
+      variances: ``(d,)`` along the directions.
+      basis: ``(d, d)``, the directions in columns.
+      mean: ``(d,)``.
+    """
+
+    variances: jax.Array
+    basis: jax.Array
+    mean: jax.Array
+
+    def __call__(self, x: jax.Array, t: jax.Array | float) -> jax.Array:
+        """Denoise one point ``x`` ``(d,)``; ``t`` is a noise variance."""
+        return denoise(self.variances, self.basis, x, t, self.mean)
 
 
 @jax.jit
