@@ -145,7 +145,10 @@ class Gaps(NamedTuple):
 
 
 def gaps(ensemble: Ensemble) -> Gaps:
-    """Return the intermediate gaps and the total gap of the eigenvalues; the latter only if some eigenvalues are 0.
+    """Return the intermediate gaps and the total gap of the eigenvalues.
+
+    The latter only if some eigenvalues are 0, and not where there are as many points as positive variances, whose bulk
+    reaches down to 0.
 
     On the host, as :func:`bulks`.
 
@@ -167,7 +170,7 @@ def gaps(ensemble: Ensemble) -> Gaps:
     found = bulks(ensemble)
     dimension = np.cumsum(found.eigenvalues[::-1])
     below = np.append(found.upper[-2::-1], 0) if found.upper.size else found.upper
-    if found.eigenvalues.sum() < float(ensemble.dimensions):
+    if found.eigenvalues.sum() < float(ensemble.dimensions) and found.lower[:1].any():
         return Gaps(found.lower[::-1], below, dimension)
     return Gaps(found.lower[:0:-1], below[:-1], dimension[:-1])
 

@@ -551,3 +551,10 @@ def test_what_is_refused_and_in_which_words(name: str) -> None:
     with pytest.raises(ValueError, match=r"must") as caught:
         call()
     assert str(caught.value) == text
+
+
+def test_as_many_points_as_directions_leave_no_total_gap() -> None:
+    """The lowest bulk reaches down to the zeros of null directions; one point more or less leaves a gap again."""
+    v = np.array([1.0] * 6 + [0.0] * 4)
+    for n, dimensions in ((5, [5.0]), (6, []), (7, [6.0])):
+        assert random_matrix.gaps(random_matrix.sample_covariance(v, n)).dimension.tolist() == dimensions
