@@ -130,8 +130,12 @@ def _add_block(sums: _Sums, x: jax.Array, block: jax.Array, seen: jax.Array, off
     queries = jnp.arange(weights.shape[0])
     weights = weights.at[queries, nearest].multiply(kept, mode="promise_in_bounds", unique_indices=True)
     mass = jnp.sum(weights, axis=-1)
-    raw_first, squares = dot(weights, seen), _products(seen, seen, matrix)
-    raw_second = dot(weights, squares.reshape(len(seen), -1)).reshape(sums.second.shape)
+    raw_first = dot(weights, seen)
+    if matrix and len(weights) < seen.shape[1]:  # fewer numbers than the products of all pairs are
+        raw_second = dot(jnp.swapaxes(weights[:, :, None] * seen, 1, 2), seen)
+    else:
+        squares = _products(seen, seen, matrix).reshape(len(seen), -1)
+        raw_second = dot(weights, squares).reshape(sums.second.shape)
     first = raw_first - reference * mass[:, None]
     second = raw_second - _products(reference, raw_first, matrix) - _products(first, reference, matrix)
 
