@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from geomem_jax.data.source import Source
+from geomem_jax.sweep_spectra import Spectra
 
 NETWORKS = 2**31 - 1  # folded into the key of a run for networks, as the numbers from 0 on are for training sets
 
@@ -89,7 +90,7 @@ def summarize(gain: jax.Array, participation: jax.Array) -> Summary:
     )
 
 
-def store(dataset: xr.Dataset, rung: str, point: str, size: int, seed: int, summary: Summary) -> None:
+def store(dataset: xr.Dataset, rung: str, point: str, size: int, seed: int, summary: Summary | Spectra) -> None:
     """Write the numbers of one cell and point class into a result."""
     at = {"rung": rung, "point": point, "dataset_size": size, "seed": seed}
     for name, values in summary._asdict().items():

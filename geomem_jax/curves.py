@@ -55,7 +55,7 @@ def _seeds_last(values: xr.DataArray, complete: xr.DataArray) -> tuple[np.ndarra
     return numbers, np.expand_dims(complete.values == 1, tuple(range(1, numbers.ndim - 1)))
 
 
-def _interval(dataset: xr.Dataset, rung: str, values: xr.DataArray) -> Interval:
+def interval(dataset: xr.Dataset, rung: str, values: xr.DataArray) -> Interval:
     """Average over the complete training sets of a rung, with the interval that its number of them allows."""
     complete = dataset["complete"].sel(rung=rung)
     found = over_seeds(values, complete)
@@ -72,7 +72,7 @@ def _interval(dataset: xr.Dataset, rung: str, values: xr.DataArray) -> Interval:
 
 def measured_relative_gain(dataset: xr.Dataset, rung: str, point: str = POINT) -> Interval:
     """Relative gain of a rung at a point class, ``(dataset_size, noise_variance, g)`` for ``g`` distinct variances."""
-    return _interval(dataset, rung, relative_gain(dataset, rung, point))
+    return interval(dataset, rung, relative_gain(dataset, rung, point))
 
 
 def training_relative_gain(dataset: xr.Dataset, n: int, at_noise: int, steps: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def learning_steps(dataset: xr.Dataset, at_noise: int) -> np.ndarray:
 def measured(dataset: xr.Dataset, variable: str, rung: str, point: str = POINT) -> Interval:
     """``"soft_dimension"`` or ``"participation"`` of a rung, ``(dataset_size, noise_variance)``."""
     values = dataset[variable].sel(rung=rung, point=point)
-    return _interval(dataset, rung, values.transpose("dataset_size", "noise_variance", "seed"))
+    return interval(dataset, rung, values.transpose("dataset_size", "noise_variance", "seed"))
 
 
 def noise_of_dimension(variances: np.ndarray, dimension: float) -> float:

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax.tree_util import Partial
 
-from geomem_jax import batching, cells, sharding, snapshots, training
+from geomem_jax import batching, cells, sharding, snapshots, sweep_spectra, training
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import mlp
 from geomem_jax.results import FAILED, NETWORK, POINT_CLASSES
@@ -67,6 +68,28 @@ def prepare(source: Source, grid: cells.Grid) -> tuple[training.Recipe, training
     return training.Recipe(model, optimizer, BATCH, EMA_DECAY), training.grid_members(sizes, seeds, noise_range)
 
 
+def _spectra(
+    network: Partial,
+    data: training.Data,
+    member: training.Members,
+    noise_keys: jax.Array,
+    basis: jax.Array,
+    t: jax.Array,
+    points: int,
+) -> list[sweep_spectra.Spectra]:
+    """Measure the spectra of one network at the first few of the points and noises of a snapshot, in its order."""
+    few, d = jnp.arange(min(sweep_spectra.POINTS, points)), data.points.shape[1]
+    own, others = data.train[member.seed, few % member.size], data.held_out[member.seed, few % data.held_out.shape[1]]
+    found = []
+    for key, rows in zip(noise_keys, (own, others), strict=True):
+        along = jax.random.normal(key, (points, d), data.points.dtype)[: len(few)]
+        noise = jnp.matmul(along, basis.T, precision=jax.lax.Precision.HIGHEST)
+        found.append(sweep_spectra.at_noises(network, data.points[rows], noise, t))
+    origin = jnp.zeros((1, d), data.points.dtype)
+    found.append(sweep_spectra.at_noises(network, origin, origin, t))
+    return [sweep_spectra.summarize(values) for values in found]
+
+
 def measure(
     dataset: xr.Dataset,
     source: Source,
@@ -104,19 +127,27 @@ def measure(
     basis = jnp.eye(dimension, dtype=dtype) if source.basis is None else jnp.asarray(source.basis, dtype)
     t = jnp.asarray(grid.noise_variances, dtype)
     alone, found = sharding.ensemble_mesh(1, 1), dict[int, snapshots.Snapshot]()
+    spectra = dict[int, list[sweep_spectra.Spectra]]()
     for member in np.flatnonzero(failed < 0).tolist():
         # One by one, for the sake of memory; sizes and seeds are no shapes, so that one program serves all.
         own, params = jax.tree.map(lambda leaf, at=member: jnp.asarray(leaf[at : at + 1]), (members, averages))
         found[member] = sharding.fetch(
             snapshots.measure(recipe.model, alone, data, own, params, keys[:, 1:], basis, t, grid.points)
         )
+        if sweep_spectra.measured(dimension):
+            own, params = jax.tree.map(lambda leaf: leaf[0], (own, params))
+            network = Partial(recipe.model.denoise, params)
+            spectra[member] = _spectra(network, data, own, keys[member % seeds, 1:], basis, t, grid.points)
         after_network(member % seeds, sizes[member // seeds])
     for member, snapshot in found.items():
         for row, point in enumerate(POINT_CLASSES):
             gain, sem, median, _ = (values[0, row] for values in snapshot)
             summary = cells.Summary(gain, sem, median, np.full(len(t), np.nan), gain.sum(axis=-1))
-            cells.store(dataset, NETWORK, point, sizes[member // seeds], member % seeds, summary)
+            at = NETWORK, point, sizes[member // seeds], member % seeds
+            cells.store(dataset, *at, summary)
+            if member in spectra:
+                cells.store(dataset, *at, spectra[member][row])
     for member, since in enumerate(failed):
-        at = {"rung": NETWORK, "dataset_size": sizes[member // seeds], "seed": member % seeds}
-        dataset["complete"].loc[at] = 1 if since < 0 else FAILED
+        where = {"rung": NETWORK, "dataset_size": sizes[member // seeds], "seed": member % seeds}
+        dataset["complete"].loc[where] = 1 if since < 0 else FAILED
     return training.failures(members, state)

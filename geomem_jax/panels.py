@@ -68,7 +68,7 @@ def shown_rungs(dataset: xr.Dataset) -> tuple[str, ...]:
     return (*FINITE, NETWORK) if trained else FINITE
 
 
-def _bars(axes: Axes, x: np.ndarray, interval: curves.Interval, style: Style, label: str | None = None) -> None:
+def bars(axes: Axes, x: np.ndarray, interval: curves.Interval, style: Style, label: str | None = None) -> None:
     """Points with bars: no point where the mean is unknown, no bar where its interval is."""
     mean, lower, upper = interval
     known = np.isfinite(mean)
@@ -112,7 +112,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
     axes.axhline(1, color=STYLES["population"].color, linestyle=STYLES["population"].line, linewidth=1)
     axes.axhspan(-1, FROZEN_BELOW, color="0.94")
     compared = LAWS_OF[rung] or ("linear", *LAWS_OF["empirical"])
-    exact = _has_exact(dataset) and EXACT in compared
+    exact = has_exact(dataset) and EXACT in compared
     drawn = {
         law: Line(_dense(x), curves.law_relative_gain(dataset, law, *numbers), STYLES[law].line, 1.5)
         for law in compared
@@ -131,7 +131,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
         for line in drawn.values():
             axes.plot(line.x, line.y[:, group], color=color, linestyle=line.style, linewidth=line.width, alpha=faint)
         interval = curves.Interval(*(ends[:, group] for ends in cells))
-        _bars(axes, x, interval, style._replace(color=color))
+        bars(axes, x, interval, style._replace(color=color))
         beyond = interval.mean > top
         above = np.full(beyond.sum(), 0.99 * top)
         axes.plot(x[beyond], above, color=color, linestyle="none", marker="^", markersize=8, markeredgecolor="white")
@@ -149,7 +149,8 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
         axes.legend(loc="lower right" if rung == NETWORK else "best", framealpha=0.85)
 
 
-def _has_exact(dataset: xr.Dataset) -> bool:
+def has_exact(dataset: xr.Dataset) -> bool:
+    """Whether a result has the exact average of the empirical rung."""
     return EXACT in laws(dataset)
 
 
@@ -213,7 +214,7 @@ def freeze_out_map(axes: Axes, dataset: xr.Dataset, rung: str, at: int) -> Any:
         rasterized=True,
     )
     lines = {law: (STYLES[law].color, STYLES[law].line) for law in FINITE}
-    if _has_exact(dataset):
+    if has_exact(dataset):
         lines[EXACT] = STYLES["empirical"].color, EXACT_LINE
     best = [law for law in LAWS_OF[rung] if law in lines][-1]
     for law, (color, line) in lines.items():
@@ -288,9 +289,9 @@ def _laws_and_rungs(
             axes.plot(_dense(sizes), predicted, color=style.color, linestyle=style.line, linewidth=1.5)
         else:
             name = f"{rung} (bars: range of {int(is_complete(dataset, rung).any(axis=0).sum())})"
-        _bars(axes, sizes, curves.Interval(*(ends[:, at] for ends in measured(rung))), style)
+        bars(axes, sizes, curves.Interval(*(ends[:, at] for ends in measured(rung))), style)
         axes.plot(BLANK, BLANK, color=style.color, linestyle=style.line, marker=style.marker, label=name)
-    if _has_exact(dataset):
+    if has_exact(dataset):
         exact, color = stored(dataset, EXACT)[:, at], STYLES["empirical"].color
         axes.plot(sizes, exact, color=color, linestyle=EXACT_LINE, linewidth=1.5, label=f"{label(EXACT)} law")
     axes.legend(loc="best", framealpha=0.85)
@@ -335,7 +336,7 @@ def participation_ratio(axes: Axes, dataset: xr.Dataset, at: int) -> None:
     for point, style in (("held_out", held_out), ("train", train)):
         interval = curves.measured(dataset, "participation", participation.RUNG, point)
         label = f"measured, {'held-out' if point == 'held_out' else 'training'} points"
-        _bars(axes, sizes, curves.Interval(*(ends[:, at] for ends in interval)), style, label)
+        bars(axes, sizes, curves.Interval(*(ends[:, at] for ends in interval)), style, label)
     critical = float(theory.log_critical_size(dataset["variance"].values, t))
     if np.log(sizes.min()) < critical < np.log(sizes.max()):
         label = "predicted ½-crossing, training points"
@@ -358,7 +359,7 @@ def crossing_times(axes: Axes, dataset: xr.Dataset) -> None:
         value, lower, upper = (np.exp(ends) for ends in (found.log_value, found.log_lower, found.log_upper))
     value[~np.isfinite(found.log_value)] = np.nan
     label = "measured: mean participation ratio = ½"
-    _bars(axes, found.dataset_size, curves.Interval(value, lower, upper), style, label)
+    bars(axes, found.dataset_size, curves.Interval(value, lower, upper), style, label)
     axes.set(xscale="log", yscale="log", xlabel=SIZE_LABEL, ylabel=NOISE_LABEL)
     axes.legend(loc="best", framealpha=0.85)
     axes.set_title("condensation: below this noise a training point is copied", loc="left")

@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import theory
-from geomem_jax import curves, panels, results, trained_panels
+from geomem_jax import curves, panels, results, spectrum_panels, trained_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.freeze_out import comparison_noise
 from geomem_jax.gains import is_solved
@@ -114,6 +114,26 @@ def condensation(dataset: xr.Dataset) -> Figure:
         left, right = figure.subplots(1, 2)
         panels.participation_ratio(left, dataset, _condensing(dataset))
         panels.crossing_times(right, dataset)
+    return figure
+
+
+def spectra(dataset: xr.Dataset) -> Figure:
+    """Draw sorted singular values of every rung made from N points against the noise, and the dimension of the gap.
+
+    Args:
+      dataset: a result with spectra (:func:`geomem_jax.spectrum_panels.is_measured`), possibly incomplete.
+    """
+    rungs = spectrum_panels.shown_rungs(dataset)
+    with _figure(9.5) as figure:
+        top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
+        row = top.subplots(1, len(rungs), sharey=True, squeeze=False)[0]
+        for axes, rung in zip(row, rungs, strict=True):
+            spectrum_panels.sorted_spectrum(axes, dataset, rung, curves.comparison_size(dataset, rung))
+        row[0].set_ylabel("singular values of t ∇s (1: frozen)")
+        panels.variance_legend(row[-1], dataset)
+        left, right = bottom.subplots(1, 2)
+        spectrum_panels.gap_against_noise(left, dataset, curves.comparison_size(dataset, "linear"))
+        spectrum_panels.gap_dimension(right, dataset, _at_noise(dataset))
     return figure
 
 

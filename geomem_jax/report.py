@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from geomem_jax import compare, participation, plots
+from geomem_jax import compare, participation, plots, spectrum_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.formatting import format_interval, spaced
 from geomem_jax.laws import label
@@ -168,6 +168,20 @@ def _figure(figure: plots.Figure, alternative: str, caption: str) -> str:
 
 
 def _figures(dataset: xr.Dataset) -> str:
+    spectra = ""
+    if spectrum_panels.is_measured(dataset):
+        spectra = _figure(
+            plots.spectra(dataset),
+            "Sorted singular values of the score Jacobian against noise variance, and the gaps between them.",
+            "<strong>Spectra.</strong> Above, the sorted singular values of the score Jacobian at one dataset size: 1 "
+            "is a frozen direction, 0 a free one. Of the linear score random-matrix theory predicts the bulks (shaded) "
+            "and the noise below which the total gap opens (dotted); elsewhere lines are laws of the mean gains, from "
+            "which the singular values at a point differ: where few training points answer, few directions are free "
+            "there, other ones at every point. Below left, the heights of the gaps of the linear score, between the "
+            "edges of its bulks (dashed) and between the mean outermost eigenvalues (solid). Below right, how many "
+            "directions lie within the total gap; where no point is "
+            "drawn there is no clear gap, and where the line breaks none is predicted.",
+        )
     return (
         "<h2>Figures</h2><p>Lines are theory with nothing fitted, points are measurements, bars are 95 % intervals "
         "over training sets, for networks ranges. A rung and its laws share a colour. For the empirical score of "
@@ -201,6 +215,7 @@ def _figures(dataset: xr.Dataset) -> str:
             "<strong>Condensation.</strong> Left, how nearly one training point answers alone; right, the noise "
             "variance below which it does, at training points, against the one predicted from the variances.",
         )
+        + spectra
     )
 
 

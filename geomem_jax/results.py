@@ -1,6 +1,6 @@
-"""The labelled result of a sweep: one netCDF file that plain ``xarray.open_dataset`` reads.
+r"""The labelled result of a sweep: one netCDF file that plain ``xarray.open_dataset`` reads.
 
-Dimensions: ``rung``, ``point``, ``dataset_size``, ``noise_variance``, ``seed``, ``direction``, ``law``.
+Dimensions: ``rung``, ``point``, ``dataset_size``, ``noise_variance``, ``seed``, ``direction``, ``order``, ``law``.
 
 ========================  ==============================================================  ===========================
 variable                  dimensions                                                      meaning
@@ -11,6 +11,11 @@ variable                  dimensions                                            
 ``participation``         rung, point, dataset_size, noise_variance, seed                 mean of the weights' sum of
                                                                                           squares; nan without weights
 ``soft_dimension``        the same                                                        mean over points of sum g
+``singular_value``        rung, point, dataset_size, noise_variance, seed, order          of the score Jacobian, mean
+                                                                                          over points, descending; none
+                                                                                          of many directions
+``gap_dimension``         rung, point, dataset_size, noise_variance, seed                 directions within the total
+                                                                                          gap; nan: no gap
 ``predicted_gain``        law, dataset_size, noise_variance, direction                    each law at the same numbers
 ``predicted_gain_error``  the same                                                        its numerical error (or 0)
 ``reference_gain``        noise_variance, direction                                       gain of infinite data
@@ -19,7 +24,8 @@ variable                  dimensions                                            
                                                                                           non-finite, else 0
 ========================  ==============================================================  ===========================
 
-Coordinates carry the numbers (``variance`` runs along ``direction``); ``noise_variance`` is a variance.  Points of
+Coordinates carry the numbers (``variance`` runs along ``direction``); ``noise_variance`` is a variance.  Singular
+values are in units of a frozen direction, those of :math:`t\,\nabla s`; see :mod:`geomem_jax.sweep_spectra`.  Points of
 one seed share a training set, so ``gain_sem`` is *not* the error of the theory: that comes from the spread over
 seeds, the independent training sets (:mod:`geomem_jax.compare`).
 """
@@ -32,6 +38,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from geomem_jax import sweep_spectra
 from geomem_jax.atomic import replacing
 from geomem_jax.errors import InputError
 
@@ -48,6 +55,8 @@ DIMENSIONS = {
     "gain_median": PER_DIRECTION,
     "participation": PER_POINT_CLASS,
     "soft_dimension": PER_POINT_CLASS,
+    "singular_value": (*PER_POINT_CLASS, "order"),
+    "gap_dimension": PER_POINT_CLASS,
     "predicted_gain": ("law", "dataset_size", "noise_variance", "direction"),
     "predicted_gain_error": ("law", "dataset_size", "noise_variance", "direction"),
     "reference_gain": ("noise_variance", "direction"),
@@ -74,6 +83,7 @@ def empty(
         "noise_variance": np.asarray(noise_variances, np.float64),
         "seed": np.asarray(seeds, np.int64),
         "direction": np.arange(len(variances)),
+        "order": np.arange(len(variances) if sweep_spectra.measured(len(variances)) else 0),
         "law": list(laws),
     }
     return blank(DIMENSIONS, STARTS, coordinates, variances, attributes)

@@ -22,12 +22,13 @@ import numpy as np
 import xarray as xr
 
 import theory
-from geomem_jax import networks, results
+from geomem_jax import networks, results, sweep_spectra
 from geomem_jax.cells import Grid, Summary, TrainingSet, cycled, draw, store, summarize
 from geomem_jax.data.source import Source
-from geomem_jax.denoisers import empirical, linear, population
+from geomem_jax.denoisers import empirical, empirical_jacobian, linear, population
 from geomem_jax.errors import InputError
 from geomem_jax.laws import law_size
+from geomem_jax.sweep_spectra import Spectra
 
 RUNGS = ("population", "linear", "empirical")  # that are solved; the trained one is in geomem_jax.networks
 LAWS = ("population", "linear", "empirical")  # in closed form
@@ -68,11 +69,11 @@ def check(source: Source, grid: Grid) -> None:
             f"dataset size {max(grid.sizes)} with {grid.held_out} held-out points needs more than the "
             f"{source.max_points} points of {source.name}; give sizes up to {source.max_points - grid.held_out}"
         )
-    # Points (drawn, rotated and centred), eigendecompositions, and three numbers per direction of every result.
+    # Points (drawn, rotated and centred), eigendecompositions, and four numbers per direction of every result.
     directions = len(source.variances)
     cells = len(grid.sizes) * len(grid.noise_variances) * grid.seeds * len(rungs(grid)) * len(results.POINT_CLASSES)
     points = 3 * (max(grid.sizes) + grid.held_out + 2 * grid.points)
-    numbers = (points + 6 * directions + 3 * cells) * directions
+    numbers = (points + 6 * directions + 4 * cells) * directions
     if grid.network_steps:
         numbers += networks.most_numbers(directions)
     if 4 * numbers > memory_bytes() // 2:
@@ -214,21 +215,46 @@ def measure_empirical(grid: Grid, data: TrainingSet, size: int) -> dict[str, Sum
     }
 
 
+def empirical_spectra(grid: Grid, data: TrainingSet, size: int) -> dict[str, Spectra]:
+    """Measure the spectra of the same score, at the first few of the same noised points."""
+    t, d = jnp.asarray(grid.noise_variances, data.train.dtype), data.train.shape[1]
+    axes, origin = jnp.eye(d, dtype=data.train.dtype), jnp.zeros((1, d), data.train.dtype)
+    model = empirical_jacobian.Model(data.train, jnp.asarray(size), axes, origin[0])
+    found = {"origin": sweep_spectra.summarize(sweep_spectra.at_noises(model, origin, origin, t))}
+    few = min(sweep_spectra.POINTS, grid.points)
+    held_out = data.held_out, data.held_out.shape[0], data.held_out_key
+    for point, (points, count, key) in {"train": (data.train, size, data.train_key), "held_out": held_out}.items():
+        noise = jax.random.normal(key, (grid.points, d), data.train.dtype)[:few]
+        found[point] = sweep_spectra.summarize(sweep_spectra.at_noises(model, cycled(points, count, few), noise, t))
+    return found
+
+
 def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: TrainingSet, size: int, seed: int) -> None:
     t = jnp.asarray(grid.noise_variances, data.train.dtype)
     at_points = measure_empirical(grid, data, size)
     # Gains of the Gaussian rungs do not depend on the point: no spread, and no weights to participate.
     variances = jnp.asarray(source.variances, data.train.dtype)
+    model = linear.fit(data.train, jnp.asarray(size), centred=source.centred)
     everywhere = {
         "population": population.gains(variances, t[:, None]),
-        "linear": linear.gains(linear.fit(data.train, jnp.asarray(size), centred=source.centred), t),
+        "linear": linear.gains(model, t),
     }
+    spectra = {}
+    if sweep_spectra.measured(len(variances)):
+        spectra = {
+            "population": sweep_spectra.of_gains(everywhere["population"]),
+            "linear": sweep_spectra.of_gains(model.eigenvalues / (model.eigenvalues + t[:, None])),
+        }
+        for point, found in empirical_spectra(grid, data, size).items():
+            store(dataset, "empirical", point, size, seed, found)
     for point in results.POINT_CLASSES:
         store(dataset, "empirical", point, size, seed, at_points[point])
         for rung, gains in everywhere.items():
             undefined = jnp.full(t.shape, jnp.nan, t.dtype)
             summary = Summary(gains, jnp.zeros_like(gains), gains, undefined, jnp.sum(gains, axis=-1))
             store(dataset, rung, point, size, seed, summary)
+            if rung in spectra:
+                store(dataset, rung, point, size, seed, spectra[rung])
     dataset["complete"].loc[{"rung": list(RUNGS), "dataset_size": size, "seed": seed}] = 1
 
 

@@ -43,6 +43,8 @@ def simulated(variances=LADDER, num_seeds=8, noise=0.03, draw=0, **attributes):
         dataset["gain"].loc[{"rung": rung}] = gain
         dataset["gain_median"].loc[{"rung": rung}] = gain
         dataset["soft_dimension"].loc[{"rung": rung}] = gain.sum(axis=-1)
+        dataset["singular_value"].loc[{"rung": rung}] = np.sort(1 - gain)[..., ::-1]
+        dataset["gap_dimension"].loc[{"rung": rung}] = np.count_nonzero(variances)
     # Falls with t through 1/2 exactly at the condensation time.
     ratio = TIMES / np.asarray(theory.condensation_time(variances, SIZES))[:, None]
     participation = 1 / (1 + ratio)
@@ -70,6 +72,9 @@ def with_network(dataset, factor=1.2):
     found = found.assign_attrs(network_steps=300)
     planned = np.zeros(found["complete"].shape[1:], bool)
     planned[[0, 2, 4, 5], :2] = True
+    found["singular_value"].loc[{"rung": results.NETWORK}] = 1 - factor * (
+        1 - found["singular_value"].sel(rung="empirical")
+    )
     for name in ("gain", "gain_median", "soft_dimension"):
         values = factor * found[name].sel(rung="empirical")
         values = values.where(xr.DataArray(planned, dims=("dataset_size", "seed"))).transpose(*values.dims)
@@ -84,6 +89,6 @@ def partial(dataset):
     """Interrupted: half of the seeds lack the three largest sizes, the largest size is nowhere."""
     dataset["complete"][:, 3:, 4:] = 0
     dataset["complete"][:, -1] = 0
-    for name in ("gain", "gain_median", "participation", "soft_dimension"):
+    for name in ("gain", "gain_median", "participation", "soft_dimension", "singular_value", "gap_dimension"):
         dataset[name] = dataset[name].where(dataset["complete"] == 1).transpose(*results.DIMENSIONS[name])
     return dataset

@@ -71,6 +71,8 @@ def test_gains_are_those_of_the_networks_at_the_points_of_the_other_rungs():
         np.testing.assert_allclose(cell.gain_sem, gain.std(0, ddof=1) / np.sqrt(7), **close)
         np.testing.assert_allclose(cell.soft_dimension, gain.sum(1).mean(), **close)
         assert np.isnan(cell.participation)
+        singular_values = np.linalg.svd(np.asarray(jacobians, np.float64) - np.eye(2), compute_uv=False)
+        np.testing.assert_allclose(cell.singular_value, singular_values.mean(0), **close)
         # Gains along the axes, or of another network, are others.
         along_axes = np.einsum("bii->bi", jacobians).mean(0)
         assert not np.allclose(cell.gain, along_axes, rtol=1e-2)

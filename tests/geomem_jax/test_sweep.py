@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from geomem_jax import data, overlay, plots, report, results, sweep
+from geomem_jax import data, overlay, plots, report, results, sweep, sweep_spectra
 from geomem_jax.config import OverlayOptions
 from geomem_jax.denoisers import empirical, linear
 from geomem_jax.errors import InputError
@@ -41,6 +41,13 @@ def empirical_gains(train, x, t):
     return variance / t, (weights**2).sum(1)
 
 
+def empirical_singular_values(train, x, t):
+    """Of the posterior covariance over t, less one, at each point."""
+    weights = np.exp(-((x[:, None, :] - train[None]) ** 2).sum(-1) / (2 * t))
+    covariances = [np.cov(train.T, aweights=row, ddof=0) for row in weights]
+    return np.linalg.svd(np.array(covariances) / t - np.eye(train.shape[1]), compute_uv=False)
+
+
 @pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
 def test_cells_agree_with_an_independent_computation(make):
     source = make()
@@ -68,6 +75,11 @@ def test_cells_agree_with_an_independent_computation(make):
             np.testing.assert_allclose(cell.gain_median, np.median(gain, 0), **close)
             np.testing.assert_allclose(cell.participation, participation.mean(), **close)
             np.testing.assert_allclose(cell.soft_dimension, gain.sum(1).mean(), **close)
+            singular_values = empirical_singular_values(train, x, t)
+            np.testing.assert_allclose(cell.singular_value, singular_values.mean(0), **close)
+            np.testing.assert_allclose(
+                cell.gap_dimension, sweep_spectra.summarize(singular_values[None]).gap_dimension[0]
+            )
             if point == "origin":
                 assert np.isnan(cell.gain_sem).all()
             else:
@@ -78,6 +90,7 @@ def test_cells_agree_with_an_independent_computation(make):
         covariance = (train - mean).T @ (train - mean) / (size - source.centred)
         fitted = np.diag(covariance @ np.linalg.inv(covariance + t * np.eye(len(covariance))))
         wiener = source.variances / (source.variances + t)
+        spectra = {"linear": t / (np.linalg.eigvalsh(covariance) + t), "population": np.sort(1 - wiener)[::-1]}
         for point in results.POINT_CLASSES:
             at = {"point": point, "dataset_size": size, "noise_variance": t, "seed": seed}
             for rung, gains in (("linear", fitted), ("population", wiener)):
@@ -86,6 +99,7 @@ def test_cells_agree_with_an_independent_computation(make):
                 np.testing.assert_allclose(cell.gain, gains, rtol=1e-4, atol=1e-5)
                 np.testing.assert_allclose(cell.gain_median, gains, rtol=1e-4, atol=1e-5)
                 np.testing.assert_allclose(cell.soft_dimension, gains.sum(), rtol=1e-4)
+                np.testing.assert_allclose(cell.singular_value, spectra[rung], rtol=1e-4, atol=1e-5)
                 assert (cell.gain_sem == 0).all()
                 assert np.isnan(cell.participation)
 
@@ -101,6 +115,7 @@ def test_sizes_noises_and_seeds_compile_once():
     compiled = (
         sweep._empirical,
         sweep._empirical_at_origin,
+        sweep_spectra.at_noises,
         linear.fit,
         linear.gains,
         empirical.posterior,
