@@ -28,6 +28,7 @@ def test_plain_xarray_opens_the_file(tmp_path):
             "dataset_size": 3,
             "noise_variance": 3,
             "seed": 2,
+            "order": 3,
             "direction": 3,
             "law": 3,
         }
