@@ -16,7 +16,7 @@ from geomem_jax import dimension, jacobian
 
 POINTS = 8  # of every training set and point class; the unit of error is the training set
 MOST_DIRECTIONS = 128  # of which spectra are measured: time and memory grow as their square
-LEAST_DIRECTIONS = 3  # of which a gap can be told from other drops
+LEAST_DIRECTIONS = 4  # of which a gap can be told from other drops
 
 
 class Spectra(NamedTuple):
