@@ -38,7 +38,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from geomem_jax.errors import InputError
-from geomem_jax.matrix_free import Model, check_call, check_count, each_point
+from geomem_jax.products import Model, check_call, check_count, each_point
 
 BATCH = 128  # probes at which the model is evaluated together
 
@@ -81,7 +81,7 @@ def orthogonal(
       ``(B, d)``, descending; those of ``t grad s`` for a linear score, if symmetrized.
 
     Raises:
-      InputError: as :func:`geomem_jax.matrix_free.check_call`, or if ``probe_std`` or ``batch`` is not positive.
+      InputError: as :func:`geomem_jax.products.check_call`, or if ``probe_std`` or ``batch`` is not positive.
     """
     model, x, t = check_call(model, x, t)
     check_count("batch", batch, 1)
@@ -129,7 +129,7 @@ def centred(
       ``(B, min(d, K))``, descending; with ``K <= d`` the last is 0, of the mean.
 
     Raises:
-      InputError: as :func:`geomem_jax.matrix_free.check_call`, or if ``copies < 2``, or ``probe_std`` or ``batch`` is
+      InputError: as :func:`geomem_jax.products.check_call`, or if ``copies < 2``, or ``probe_std`` or ``batch`` is
         not positive.
     """
     model, x, t = check_call(model, x, t)
