@@ -39,10 +39,9 @@ ZOO: dict[str, Callable[[int], manifolds.Manifold]] = {
     "spheres": lambda d: manifolds.spheres([2, 8], d, KEY),
     "hidden_manifold": lambda d: manifolds.hidden_manifold(8, d, KEY),
     "small_affine": lambda d: manifolds.affine(4, d, KEY),
-    "small_sphere": lambda d: manifolds.sphere(3, d, KEY),
 }
 # Name, ambient dimensions, training points, width of the network, training steps.
-QUICK = [("small_affine", 24, 1000, 128, 1000), ("small_sphere", 24, 1000, 128, 1000)]
+QUICK = [("small_affine", 24, 800, 128, 600)]
 FULL = [(name, 128, 5000, 512, 4000) for name in ("affine", "two_level", "sphere", "torus", "squiggly", "spheres")] + [
     ("hidden_manifold", 400, 5000, 512, 4000)
 ]

@@ -5,9 +5,9 @@ Jacobian ``G`` of the denoiser: 1 in a *frozen* direction (normal to the data), 
 ``v``, near 0 where the data are free.  With ``k`` frozen directions the dimension is :math:`d-k`.  It is the dimension
 *at the noise t*: directions of variance far below ``t`` are frozen.  No function here calls a model.
 
-Singular values of scores stacked at noised copies of a point (the normal bundle) do as well: all ``d`` of them, the mean
-score subtracted first, and in the same unit.  Those of ``K`` scores at noise of standard deviation :math:`\delta` are
-:math:`\delta\sqrt{K-1}/t` times larger.
+Singular values of scores stacked at noised copies of a point (the normal bundle) do as well: all ``d`` of them, the
+mean score subtracted first, and in the same unit.  Those of ``K`` scores at noise of standard deviation :math:`\delta`
+are :math:`\delta\sqrt{K-1}/t` times larger.
 
 *Clear gaps* (:func:`clear_gaps`).  The largest drop :math:`s_k-s_{k+1}` always exists, in noise too.  So let
 :math:`D_1\ge D_2\ge\dots` be the drops of one spectrum by size.  The ``j`` largest stand out, for the largest
