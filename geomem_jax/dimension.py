@@ -5,6 +5,10 @@ Jacobian ``G`` of the denoiser: 1 in a *frozen* direction (normal to the data), 
 ``v``, near 0 where the data are free.  With ``k`` frozen directions the dimension is :math:`d-k`.  It is the dimension
 *at the noise t*: directions of variance far below ``t`` are frozen.  No function here calls a model.
 
+Singular values of scores stacked at noised copies of a point (the normal bundle) do as well: all ``d`` of them, the
+mean score subtracted first, and in the same unit.  Those of ``K`` scores at noise of standard deviation :math:`\delta`
+are :math:`\delta\sqrt{K-1}/t` times larger.
+
 *Clear gaps* (:func:`clear_gaps`).  The largest drop :math:`s_k-s_{k+1}` always exists, in noise too.  So let
 :math:`D_1\ge D_2\ge\dots` be the drops of one spectrum by size.  The ``j`` largest stand out, for the largest
 :math:`j\le\min(8,d/4)` with
@@ -17,11 +21,13 @@ false rate is known.  Of spectra with a single bulk (Wigner matrices, Gaussian m
 columns as rows, 1 plus a Gaussian matrix) fewer than 1 in 200 show a clear gap (measured: 1 in 1000 at 8 directions, 1
 in 4000 at 12 to 64); of independent Gaussian values, which do not repel each other, 1 in 20 at 8 and 1 in 40 beyond.
 
-*Total gap* (:func:`total_gap`).  The clear gap of largest dimension, where the directions above it are nearer to frozen
-than to those below (:math:`1-\mathrm{median}<D`): otherwise no direction is frozen, and the drop is one inside the
-data.  The literature takes the largest drop (:func:`largest_drop`), which with two levels of variance is the wrong one
-once ``t`` exceeds the larger of them.  Clear gaps further in are *intermediate* (:func:`intermediate_gaps`).  A
-spectrum that is all free or all frozen has no gap; the soft dimension says which.
+*Total gap* (:func:`total_gap`).  The dimension is that of a clear gap which is both the outermost one and the largest
+drop, with directions above it that are nearer to frozen than to those below (:math:`1-\mathrm{median}<D`).  The
+literature takes the largest drop (:func:`largest_drop`).  With two levels of variance that is the inner gap once ``t``
+exceeds the smaller one; on a manifold with a radius of curvature near the noise the outermost gap is that of the flat
+space around it.  Neither is right for both, so where they differ there are several answers, and no one number: see
+:func:`intermediate_gaps` for the clear gaps further in.  Where nothing above is frozen the drop is one inside the data.
+A spectrum that is all free or all frozen has no gap; the soft dimension says which.
 
 *Intervals* are over points, of 95 %: of the median of whole numbers, of the mean otherwise.  Points are not training
 sets: they share one, and the interval does not know how the answer would change with another.
@@ -79,7 +85,7 @@ class Gaps(NamedTuple):
     """Drops of spectra; ``[:, k - 1]`` belongs to the one between the ``k``-th and the next value.
 
     Attributes:
-      drop: ``(B, d - 1)`` in units of a frozen direction, the part above it left out.
+      drop: ``(B, d - 1)``, the part above 1 left out.
       clear: ``(B, d - 1)`` whether it stands out, (1).
       noise: ``(B,)`` the largest drop that does not, at least the resolution; the second largest where none does.
       frozen: ``(B, d - 1)`` whether the values above are nearer to frozen than to those below.
@@ -107,24 +113,19 @@ def check_spectra(spectra: ArrayLike) -> np.ndarray:
     return values
 
 
-def clear_gaps(spectra: ArrayLike, *, frozen: float | None = 1.0, resolution: float = RESOLUTION) -> Gaps:
+def clear_gaps(spectra: ArrayLike, *, resolution: float = RESOLUTION) -> Gaps:
     """Find the drops that stand out from the others, (1).
 
     Args:
       spectra: ``(B, d)`` singular values, descending.
-      frozen: value of a frozen direction.  ``None``: unknown, as of stacked scores; each spectrum is then measured in
-        its largest value, and every upper group counts as frozen.
-      resolution: drops below this fraction of ``frozen`` count as noise; lower it only for spectra without noise.
+      resolution: drops below it count as noise; lower it only for spectra without noise.
 
     Raises:
-      InputError: as :func:`check_spectra`, or if ``frozen`` or ``resolution`` is not positive.
+      InputError: as :func:`check_spectra`, or if ``resolution`` is not positive.
     """
     values = check_spectra(spectra)
-    for name, number in (("frozen", frozen), ("resolution", resolution)):
-        if number is not None and not number > 0:
-            raise InputError(f"{name}: {number}; give a positive number")
-    scale = values.max(axis=1, keepdims=True) if frozen is None else np.float64(frozen)
-    values = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
+    if not resolution > 0:
+        raise InputError(f"resolution: {resolution}; give a positive number")
     ordered = np.sort(-np.diff(values), axis=1)[:, ::-1]
     most = min(MOST_GAPS, values.shape[1] // 4)
     enough = ordered[:, :most] >= CONTRAST * np.maximum(ordered[:, 1 : most + 1], resolution)
@@ -133,48 +134,33 @@ def clear_gaps(spectra: ArrayLike, *, frozen: float | None = 1.0, resolution: fl
     below_frozen = np.minimum(values, 1.0)
     drop = np.maximum(-np.diff(below_frozen), 0.0)
     above = np.stack([np.median(below_frozen[:, : k + 1], axis=1) for k in range(drop.shape[1])], axis=1)
-    nearer = np.full(drop.shape, True) if frozen is None else 1 - above < drop
-    return Gaps(drop, (drop >= CONTRAST * noise[:, None]) & (number > 0)[:, None], noise, nearer)
+    return Gaps(drop, (drop >= CONTRAST * noise[:, None]) & (number > 0)[:, None], noise, 1 - above < drop)
 
 
-def total_gap(spectra: ArrayLike, *, frozen: float | None = 1.0, resolution: float = RESOLUTION) -> Dimension:
-    """Dimension below the outermost clear gap: that of all directions that are not frozen.
-
-    Args and errors: as :func:`clear_gaps`.  For the spectra of stacked scores see :func:`normal_bundle`.
-
-    Returns:
-      The median over points that have such a gap; not found unless more than half of the points have one.
-    """
-    gaps = clear_gaps(spectra, frozen=frozen, resolution=resolution)
-    return _nth_gap(gaps, gaps.clear & gaps.frozen, 0)
-
-
-def normal_bundle(spectra: ArrayLike) -> Dimension:
-    """Dimension from the singular values of scores at noised copies of a point, less their mean: the rule of the gap.
-
-    Scores of the copies span the normal directions; their common mean would pass for one more.
-
-    Args:
-      spectra: ``(B, d)`` descending, in any unit.
-
-    Raises:
-      InputError: as :func:`check_spectra`.
-    """
-    return total_gap(spectra, frozen=None)
-
-
-def intermediate_gaps(
-    spectra: ArrayLike, *, frozen: float | None = 1.0, resolution: float = RESOLUTION
-) -> list[Dimension]:
-    """Dimensions below the clear gaps inside the total one, outermost first: those of the larger variances.
+def total_gap(spectra: ArrayLike, *, resolution: float = RESOLUTION) -> Dimension:
+    """Dimension below the gap between frozen directions and all others.
 
     Args and errors: as :func:`clear_gaps`.
 
     Returns:
-      Those found at more than half of the points; none where there is no total gap.
+      The median over points that have such a gap; not found unless more than half of the points have one.
     """
-    gaps = clear_gaps(spectra, frozen=frozen, resolution=resolution)
-    inside = np.cumsum(gaps.clear & gaps.frozen, axis=1) > 0  # at the total gap and further in
+    gaps = clear_gaps(spectra, resolution=resolution)
+    outermost = np.cumsum(gaps.clear & gaps.frozen, axis=1) == 1
+    largest = gaps.drop == gaps.drop.max(axis=1, keepdims=True)
+    return _nth_gap(gaps, gaps.clear & gaps.frozen & outermost & largest, 0)
+
+
+def intermediate_gaps(spectra: ArrayLike, *, resolution: float = RESOLUTION) -> list[Dimension]:
+    """Dimensions below the clear gaps inside the outermost one, from there inwards: those of the larger variances.
+
+    Args and errors: as :func:`clear_gaps`.
+
+    Returns:
+      Those found at more than half of the points, whether or not one of them is the largest drop.
+    """
+    gaps = clear_gaps(spectra, resolution=resolution)
+    inside = np.cumsum(gaps.clear & gaps.frozen, axis=1) > 0  # at the outermost gap and further in
     found = (_nth_gap(gaps, gaps.clear & inside, nth) for nth in range(1, MOST_GAPS))
     return [dimension for dimension in found if dimension.found]
 

@@ -30,7 +30,6 @@ Scientific Reports 7, 12140; Fukunaga and Olsen (1971), IEEE Trans. Computers C-
 from a censored exponential sample.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,7 +48,9 @@ LEAST_EIGENVALUE = 0.05  # of a direction that counts, relative to the largest
 MOST_OF_NEIGHBOURS = ((1 - LEAST_EIGENVALUE**0.5) / (1 + LEAST_EIGENVALUE**0.5)) ** 2
 
 
-def _others(points: ArrayLike, neighbours: int, least: int, queries: int | None = None) -> tuple[jax.Array, Neighbours]:
+def _others(
+    points: ArrayLike, neighbours: int, least: int, queries: int | None = None
+) -> tuple[np.ndarray, Neighbours]:
     """Nearest other points of all points, or of ``queries`` of them spread evenly; ``neighbours`` each."""
     rows = check_rows(points, "points", 3)
     if not least <= neighbours < len(rows):
@@ -59,14 +60,13 @@ def _others(points: ArrayLike, neighbours: int, least: int, queries: int | None 
     own = np.arange(len(rows))
     if queries is not None and queries < len(rows):
         own = np.linspace(0, len(rows), queries, endpoint=False).astype(int)
-    data = jnp.asarray(rows)
-    found = nearest(data, len(rows), data[own], neighbours + 1)
+    found = nearest(jnp.asarray(rows), len(rows), jnp.asarray(rows[own]), neighbours + 1)
     # A point itself is among its nearest, but not always first: it may have equals.  Where many equals crowd it out,
     # the farthest one is dropped in its place.
     itself = np.asarray(found.row) == own[:, None]
     itself[~itself.any(axis=1), -1] = True
     keep = np.argsort(itself, axis=1, kind="stable")[:, :-1]
-    return data, Neighbours(*(jnp.take_along_axis(array, jnp.asarray(keep), axis=1) for array in found))
+    return rows, Neighbours(*(jnp.take_along_axis(array, jnp.asarray(keep), axis=1) for array in found))
 
 
 def _log_ratios(points: ArrayLike, neighbours: int) -> np.ndarray:
@@ -141,7 +141,8 @@ def local_pca(points: ArrayLike, neighbours: int = 100, queries: int = 500) -> D
       InputError: as :func:`geomem_jax.rows.check_rows`; if ``neighbours`` or ``queries`` is out of range.
     """
     data, found = _others(points, neighbours, 2, queries)
-    near = (np.asarray(data[rows], float) for rows in found.row)  # one neighbourhood at a time, for the sake of memory
+    # One neighbourhood at a time, for the sake of memory.
+    near = (data[rows].astype(float) for rows in np.asarray(found.row))
     values = np.stack([np.linalg.svd(part - part.mean(axis=0), compute_uv=False) for part in near]) ** 2
     largest = values[:, :1]
     count = np.count_nonzero(values > LEAST_EIGENVALUE * largest, axis=1)

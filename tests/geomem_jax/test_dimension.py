@@ -22,20 +22,18 @@ def levels(seed, counts, values, points=40, spread=BULK):
     return np.sort(np.abs(centre + spread * rng.uniform(-1, 1, (points, len(centre)))), axis=1)[:, ::-1]
 
 
-def brute_force_gap(spectrum, frozen=1.0, resolution=0.01):
-    """Outermost clear gap of one spectrum as the module states it, by loops."""
-    values = [value / frozen for value in spectrum]
-    drops = [(values[k] - values[k + 1], k) for k in range(len(values) - 1)]
-    sizes = sorted((drop for drop, _ in drops), reverse=True)
+def brute_force_gap(values, resolution=0.01):
+    """Clear gap of one spectrum that is outermost and largest, by loops."""
+    sizes = sorted((values[k] - values[k + 1] for k in range(len(values) - 1)), reverse=True)
     standing = [j for j in range(1, min(8, len(values) // 4) + 1) if sizes[j - 1] >= 4 * max(sizes[j], resolution)]
     if not standing:
         return math.nan
     noise = max(sizes[max(standing)], resolution)
-    for k in range(len(values) - 1):
-        upper = [min(value, 1) for value in values[: k + 1]]
-        drop = upper[-1] - min(values[k + 1], 1)
-        if drop >= 4 * noise and 1 - np.median(upper) < drop:
-            return len(values) - 1 - k
+    below_one = [min(value, 1) for value in values]
+    drops = [below_one[k] - below_one[k + 1] for k in range(len(values) - 1)]
+    for k, drop in enumerate(drops):
+        if drop >= 4 * noise and 1 - np.median(below_one[: k + 1]) < drop:
+            return len(values) - 1 - k if drop == max(drops) else math.nan
     return math.nan
 
 
@@ -62,22 +60,30 @@ def test_the_gap_of_one_level_is_found_at_every_point_and_exactly():
     assert dimension.intermediate_gaps(levels(0, (24, 8), (1.0, 0.1))) == []
 
 
-def test_of_two_levels_the_outer_gap_is_the_dimension_where_the_larger_drop_is_not():
-    # Variances 1 and 0.09 at t = 0.8: singular values 0.44 and 0.90.
-    spectra = levels(1, (24, 5, 3), (1.0, 0.8 / 0.89, 0.8 / 1.8), spread=0.005)
-    total = dimension.total_gap(spectra)
-    assert total[:3] == (8, 8, 8)
+def test_of_two_levels_the_outer_gap_is_the_dimension_and_the_inner_one_intermediate():
+    # Variances 1 and 0.09 at t = 0.05: singular values 0.36 and 0.05.
+    spectra = levels(1, (24, 5, 3), (1.0, 0.05 / 0.14, 0.05 / 1.05), spread=0.005)
+    assert dimension.total_gap(spectra)[:3] == (8, 8, 8)
     (inner,) = dimension.intermediate_gaps(spectra)
     assert inner[:3] == (3, 3, 3)
-    np.testing.assert_array_equal(dimension.largest_drop(spectra), 3)  # the rule of the literature: the wrong one
 
 
-@pytest.mark.parametrize("frozen", [1.0, None])
-def test_gaps_are_those_of_the_stated_rule(frozen):
+@pytest.mark.parametrize(("counts", "values"), [((24, 5, 3), (1.0, 0.9, 0.44)), ((24, 1, 7), (1.0, 0.8, 0.1))])
+def test_where_the_outer_gap_is_not_the_largest_there_are_several_answers(counts, values):
+    # Two levels of variance, one below the noise, where the outer gap is right; a sphere as small as the noise, where
+    # the inner one is.
+    spectra = levels(1, counts, values, spread=0.005)
+    assert not dimension.total_gap(spectra).found
+    np.testing.assert_array_equal(dimension.largest_drop(spectra), counts[2])  # always an answer
+    (inner,) = dimension.intermediate_gaps(spectra)
+    assert inner.value == counts[2]
+
+
+def test_gaps_are_those_of_the_stated_rule():
     rng = np.random.default_rng(2)
     spectra = np.sort(rng.choice([0.1, 0.5, 1.0], (300, 12)) + 0.2 * rng.random((300, 12)), axis=1)[:, ::-1]
-    expected = [brute_force_gap(row, row.max() if frozen is None else frozen) for row in spectra]
-    found = dimension.total_gap(spectra, frozen=frozen)
+    expected = [brute_force_gap(row) for row in spectra.tolist()]
+    found = dimension.total_gap(spectra)
     np.testing.assert_array_equal(found.points, expected)
     assert 30 < np.isfinite(expected).sum() < 270  # both answers occur
     present = np.array(expected)[np.isfinite(expected)]
@@ -92,8 +98,7 @@ def test_spectra_without_a_gap_are_called_so(d):
         clear = dimension.clear_gaps(spectra).clear.any(axis=1)
         # Ten bulks: the number beyond which correct code, of rate 1/200, is refused somewhere once in 10 000 runs.
         assert clear.sum() <= scipy.stats.binom.isf(1e-5, n, 1 / 200), name
-        for frozen in (1.0, None):
-            assert not dimension.total_gap(spectra, frozen=frozen).found
+        assert not dimension.total_gap(spectra).found
         # Negative controls: the largest drop always says something, and below a contrast of 4 noise passes for a gap.
         assert np.isfinite(dimension.largest_drop(spectra)).all()
         ordered = np.sort(-np.diff(spectra), axis=1)
@@ -118,9 +123,8 @@ def test_data_without_frozen_directions_have_no_total_gap():
 def test_all_frozen_and_all_free_have_no_gap():
     for value in (1.0, 0.0, 0.99):
         assert not dimension.total_gap(np.full((5, 16), value)).found
-        assert not dimension.total_gap(np.full((5, 16), value), frozen=None).found
     # Gains of a hundred-thousandth: what is left of a memorized direction.
-    nearly = 1 - np.append(np.zeros(12), 1e-5 * np.arange(1, 5))[None]
+    nearly = 1 - np.append(np.zeros(12), 1e-5 * (5 + 0.1 * np.arange(4)))[None]
     assert not dimension.total_gap(nearly).found
     assert dimension.total_gap(nearly, resolution=1e-7).points[0] == 4
 
@@ -140,23 +144,32 @@ def test_half_of_the_points_are_not_enough_and_intervals_are_of_the_median():
     assert (pooled.lower, pooled.upper) == (3, 9)
 
 
-def test_normal_bundle_of_scores_from_a_plane_in_any_unit(x64):
-    # Scores of noised copies of a Gaussian of 4 variances 1 among 32 directions; plainly in NumPy.
+def test_scores_at_noised_copies_have_the_gap_of_their_plane():
+    # Gaussian data of 4 variances 1 among 32 directions; plainly in NumPy.
     rng = np.random.default_rng(7)
     t, d = 0.01, 32
     variances = np.repeat([1.0, 0.0], [4, 28])
-    spectra, uncentred = [], []
+    centred, uncentred = [], []
     for _ in range(8):
         x = np.sqrt(variances) * rng.standard_normal(d)
         scores = -(x + np.sqrt(t) * rng.standard_normal((4 * d, d))) / (variances + t)
         scores[:, 0] += 300.0  # a constant error of the score
-        uncentred.append(np.linalg.svd(scores, compute_uv=False))
-        spectra.append(np.linalg.svd(scores - scores.mean(axis=0), compute_uv=False))
-    for unit in (1.0, 1e-3, 1e4):
-        found = dimension.normal_bundle(unit * np.array(spectra))
-        assert found.found
-        assert found[:3] == (4, 4, 4)
-    assert not np.any(dimension.normal_bundle(uncentred).points == 4)  # negative control
+        unit = np.sqrt(t / (4 * d - 1))
+        uncentred.append(unit * np.linalg.svd(scores, compute_uv=False))
+        centred.append(unit * np.linalg.svd(scores - scores.mean(axis=0), compute_uv=False))
+    found = dimension.total_gap(centred)
+    assert found.found
+    assert found[:3] == (4, 4, 4)
+    assert dimension.total_gap(uncentred).value == 3  # negative control: the error passes for a normal
+
+
+def test_scores_that_point_at_two_training_points_are_no_normal_bundle():
+    # A memorized score far from its points: one direction, between them, in which it is many times stiffer than 1.
+    rng = np.random.default_rng(8)
+    spectra = np.linalg.svd(rng.standard_normal((20, 96, 24)) / np.sqrt(96), compute_uv=False)
+    spectra[:, 0] = 40.0
+    assert not dimension.total_gap(spectra).found
+    np.testing.assert_array_equal(dimension.largest_drop(spectra), 23)
 
 
 def test_threshold_counts_variances_above_the_noise():
@@ -276,7 +289,6 @@ def test_mean_intervals_cover():
         (lambda: dimension.total_gap(np.arange(5.0)[None]), "ascend"),
         (lambda: dimension.total_gap(np.full((1, 5), np.nan)), "finite"),
         (lambda: dimension.total_gap(-np.ones((1, 5))), "not negative"),
-        (lambda: dimension.total_gap(np.ones((1, 5)), frozen=0.0), "frozen: 0"),
         (lambda: dimension.total_gap(np.ones((1, 5)), resolution=-1.0), "resolution: -1"),
         (lambda: dimension.threshold_dimension(np.ones((1, 5)), 1.0), "threshold: 1"),
         (lambda: dimension.soft_dimension([[1.0]]), "traces: shape"),

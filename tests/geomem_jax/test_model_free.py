@@ -66,7 +66,7 @@ def test_two_neighbours_is_maximum_likelihood_of_the_censored_sample(flat):
 
 
 def test_local_pca_counts_the_eigenvalues_of_scikit_learn(x64):
-    # A thick sheet: in places the small eigenvalues are above a twentieth of the largest, in others only one or none.
+    # A thick sheet: in places its small eigenvalues are above a twentieth of the largest, in others one or none is.
     points = [1.0, 1.0, 0.05, 0.035] * np.random.default_rng(2).standard_normal((N, 4))
     found = model_free.local_pca(points, 60, queries=60)
     queries = np.linspace(0, N, 60, endpoint=False).astype(int)
