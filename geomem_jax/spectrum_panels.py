@@ -126,7 +126,11 @@ def gap_against_noise(axes: Axes, dataset: xr.Dataset, at_size: int) -> None:
     axes.axhline(VISIBLE, color="0.6", linewidth=0.8)
     axes.set(xscale="log", ylim=(0, None), xlabel=NOISE_LABEL, ylabel="height of the gap (1: frozen against free)")
     axes.set_title(f"gaps of the linear rung, N = {n}", color=STYLES["linear"].color, loc="left")
-    axes.legend(loc="best", framealpha=0.85)
+    if gaps.dimension.size:
+        axes.legend(loc="best", framealpha=0.85)
+    else:
+        axes.set(ylim=(0, 1))
+        axes.text(0.5, 0.5, "no gap is predicted: one bulk", transform=axes.transAxes, ha="center")
 
 
 def gap_dimension(axes: Axes, dataset: xr.Dataset, at_noise: int) -> None:

@@ -81,6 +81,14 @@ def test_gaps_are_theirs():
         np.testing.assert_allclose(height, gain[:, below - 1] - gain[:, below], rtol=1e-4)
 
 
+def test_a_single_bulk_has_no_gap_to_draw():
+    dataset = plotted.simulated(np.linspace(1, 0.5, plotted.LADDER.size))
+    axes = Figure().subplots()
+    spectrum_panels.gap_against_noise(axes, dataset, 3)
+    assert points(axes) == []
+    assert "no gap" in axes.texts[0].get_text()
+
+
 def test_the_dimension_is_drawn_where_a_gap_is_seen():
     dataset = plotted.simulated()
     dataset["gap_dimension"].loc[{"rung": "empirical", "dataset_size": plotted.SIZES[:3]}] = np.nan
