@@ -172,8 +172,8 @@ for row, name in enumerate(RUNGS):
 
 # %% [markdown]
 # Yes, and at finite size as well. With the variances for edges every time is wrong, by two to five times. The limit of
-# random matrices is approached from the side of wider gaps, by 30 % at $d=50$ and 5 % at $d=800$; moved by the mean of the
-# Tracy-Widom law the edges give times that are 6 % off at $d=50$ and less than 1 % at $d=800$.
+# random matrices is approached from the side of wider gaps, by 30 % at $d=50$ and 5 % at $d=800$; moved by the
+# mean of the Tracy-Widom law the edges give times that are 6 % off at $d=50$ and less than 1 % at $d=800$.
 
 # %% the claims of this notebook
 deviation, beyond = np.abs(measured - in_the_limit), np.abs(measured - moved)
