@@ -74,9 +74,9 @@ if :math:`\psi'(\ell)>0`, that is, if there are more points than
 .. math:: N^*=\sum_j\frac{v_j^2}{(\ell-v_j)^2}. \tag{13}
 
 Scope.  Asymptotic, :math:`d\to\infty` at fixed :math:`d/n`: fractions of eigenvalues to :math:`O(1/d)`, the outermost
-ones to :math:`O(d^{-2/3})`, variances (9), (10) to a relative :math:`O(1/d)` (10 % at 30 directions), overlaps and spikes
-likewise.  The spectrum holds for any independent entries, the fluctuations for Gaussian ones.  Eigenvectors of a random
-manifold are uniform in the ambient space; (11) describes those of :math:`F^\top F` in the latent space.
+ones to :math:`O(d^{-2/3})`, variances (9), (10) to a relative :math:`O(1/d)` (10 % at 30 directions), overlaps and
+spikes likewise.  The spectrum holds for any independent entries, the fluctuations for Gaussian ones.  Eigenvectors of a
+random manifold are uniform in the ambient space; (11) describes those of :math:`F^\top F` in the latent space.
 Source.  Marchenko and Pastur (1967), Silverstein (1995), edges: Silverstein and Choi (1995); (6): El Karoui (2007);
 (11): Ledoit and Peche (2011); spikes: Baik, Ben Arous and Peche (2005), Bai and Yao (2012).  Score and gaps: arXiv
 2410.05898.  All rederived, (9), (10) and (13) derived here: DERIVATIONS.md, section M.
