@@ -222,6 +222,19 @@ def gap_height(above: ArrayLike, below: ArrayLike, t: ArrayLike) -> jax.Array:
     return noise / (a + noise) * ((a - b) / (b + noise))
 
 
+@jax.jit
+def _gap_times(a: jax.Array, b: jax.Array, delta: jax.Array) -> GapTimes:
+    plus, minus = jnp.sqrt(a) + jnp.sqrt(b), jnp.sqrt(a) - jnp.sqrt(b)
+    seen = minus >= delta * plus
+    # The discriminant in four factors: exact where the gap is seen for a moment only.
+    discriminant = plus * minus * (minus - delta * plus) * (plus - delta * minus)
+    root = jnp.where(seen & (discriminant > 0), jnp.sqrt(jnp.where(discriminant > 0, discriminant, 1)), 0)
+    opens = (plus * minus - delta * (a + b) + root) / (2 * delta)
+    opens = jnp.where(seen, opens, jnp.nan)
+    closes = jnp.where(b > 0, a * b / opens, jnp.where(seen, 0, jnp.nan))
+    return GapTimes(*jnp.broadcast_arrays(opens, jnp.sqrt(a) * jnp.sqrt(b), closes, minus / plus))
+
+
 def gap_times(above: ArrayLike, below: ArrayLike, resolution: ArrayLike) -> GapTimes:
     r"""Return when a gap opens, is highest and closes, (8) of :mod:`theory.random_matrix`.
 
@@ -246,12 +259,4 @@ def gap_times(above: ArrayLike, below: ArrayLike, resolution: ArrayLike) -> GapT
     a, b = _edges(above, below, dtype)
     as_positive("resolution", resolution, dtype)
     delta = as_between("resolution", resolution, 0, 1, dtype)
-    plus, minus = jnp.sqrt(a) + jnp.sqrt(b), jnp.sqrt(a) - jnp.sqrt(b)
-    seen = minus >= delta * plus
-    # The discriminant in four factors: exact where the gap is seen for a moment only.
-    discriminant = plus * minus * (minus - delta * plus) * (plus - delta * minus)
-    root = jnp.where(seen & (discriminant > 0), jnp.sqrt(jnp.where(discriminant > 0, discriminant, 1)), 0)
-    opens = (plus * minus - delta * (a + b) + root) / (2 * delta)
-    opens = jnp.where(seen, opens, jnp.nan)
-    closes = jnp.where(b > 0, a * b / opens, jnp.where(seen, 0, jnp.nan))
-    return GapTimes(*jnp.broadcast_arrays(opens, jnp.sqrt(a) * jnp.sqrt(b), closes, minus / plus))
+    return _gap_times(a, b, delta)

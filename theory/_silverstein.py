@@ -117,7 +117,7 @@ def _imaginary_squared(variances: jax.Array, shares: jax.Array, real: jax.Array)
 
 
 def _eigenvalue(variances: jax.Array, shares: jax.Array, real: jax.Array) -> jax.Array:
-    """Eigenvalue at the real part of its noise, (M4): a decreasing function on the whole line."""
+    """Eigenvalue at the real part of its noise, (M2) and (M4): a decreasing function on the whole line."""
     q = _imaginary_squared(variances, shares, real)
     weights = shares * variances / ((variances + real) ** 2 + q)
     # In a bulk the two forms are equal, and the first has no cancellation.

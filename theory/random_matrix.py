@@ -54,7 +54,7 @@ It is at least as high as a resolution :math:`\Delta` for :math:`t_-\le t\le t_+
 *The linear score beyond its mean.*  With the gains :math:`a_i=v_i/(v_i+\kappa)` at the positive noise :math:`t`,
 :math:`w_i=a_i(1-a_i)` and :math:`\gamma=\frac1N\sum_ja_j^2`, gains vary over training sets by
 
-.. math:: \operatorname{Var}g_i=\frac{2w_i^2}{N(1-\gamma)},\qquad \tag{9}
+.. math:: \operatorname{Var}g_i=\frac{2w_i^2}{N(1-\gamma)}, \tag{9}
 
 .. math:: \operatorname{Var}\sum_i\alpha_ig_i=\frac{2\sum_iw_i^2\beta_i^2}{N(1-\gamma)}
           +\frac{2\bigl(\sum_iw_ia_i\beta_i\bigr)^2}{N^2(1-\gamma)^2},\qquad
@@ -73,10 +73,10 @@ if :math:`\psi'(\ell)>0`, that is, if there are more points than
 
 .. math:: N^*=\sum_j\frac{v_j^2}{(\ell-v_j)^2}. \tag{13}
 
-Scope.  Asymptotic, :math:`d\to\infty` at fixed :math:`d/n`: sums over the spectrum are right to relative order
-:math:`1/d^2` in (2) (times :math:`d`: order one fluctuations), edges to :math:`d^{-2/3}`, (9) to (13) to leading order.
-(9), (10): Gaussian data.  Eigenvectors of a random manifold in the ambient space are uniform; (11) describes those of
-:math:`F^\top F` in the latent space.
+Scope.  Asymptotic, :math:`d\to\infty` at fixed :math:`d/n`: fractions of eigenvalues to :math:`O(1/d)`, the outermost
+ones to :math:`O(d^{-2/3})`, variances (9), (10) to a relative :math:`O(1/d)` (10 % at 30 directions), overlaps and
+spikes likewise.  The spectrum holds for any independent entries, the fluctuations for Gaussian ones.  Eigenvectors of a
+random manifold are uniform in the ambient space; (11) describes those of :math:`F^\top F` in the latent space.
 Source.  Marchenko and Pastur (1967), Silverstein (1995), edges: Silverstein and Choi (1995); (6): El Karoui (2007);
 (11): Ledoit and Peche (2011); spikes: Baik, Ben Arous and Peche (2005), Bai and Yao (2012).  Score and gaps: arXiv
 2410.05898.  All rederived, (9), (10) and (13) derived here: DERIVATIONS.md, section M.

@@ -237,7 +237,7 @@ def test_eigenvectors_overlap_as_predicted(samples: dict[int, Sample]) -> None:
 
 # --- Spikes beside two bulks. ---
 
-SPIKE_SIZES = {60: 500, 120: 250, 240: 80}
+SPIKE_SIZES = {40: 600, 80: 300, 160: 120}
 SPIKES = (3.0, 0.35)  # above both bulks, and between them
 
 
