@@ -160,7 +160,7 @@ def _fewer(sizes: Sizes, model: Any, found: int, memory_limit: int, source: str)
         return sizes._replace(directions=max(1, sizes.directions * 3 // 4))
     raise InputError(
         f"memory_limit is {memory_limit} bytes, and one point and one direction at a time, with all results, take "
-        f"{found} {source}; allow at least {found}, or pass fewer points"
+        f"{found} {source}; allow a little more than that, or pass fewer points"
     )
 
 

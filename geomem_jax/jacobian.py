@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from geomem_jax import batching, closed_forms
@@ -146,35 +145,22 @@ def _measure(
 @functools.partial(jax.jit, static_argnames=("quantity", "sizes"))
 def _program(model: Any, x: jax.Array, t: jax.Array, basis: jax.Array | None, quantity: Quantity, sizes: Sizes) -> Any:
     """Measure points in batches; each device its own, if they are spread over some."""
-    directions = jnp.arange(x.shape[1] if basis is None else basis.shape[1])
-    local = functools.partial(_local, quantity, sizes)
+    local = functools.partial(_local, quantity=quantity, sizes=sizes)
     if sizes.mesh is None:
-        return local(x, model, t, basis, directions)
-
-    def on_device(x: jax.Array, *same: Any) -> Any:
-        # Derivative rules do not mix what differs between devices with what does not.
-        return local(x, *jax.tree.map(lambda part: lax.pcast(part, sizes.axes, to="varying"), same))
-
+        return local(model, x, t, basis)
     split = P(sizes.axes)
-    return jax.shard_map(on_device, mesh=sizes.mesh, in_specs=(split, P(), P(), P(), P()), out_specs=split)(
-        x, model, t, basis, directions
+    # Nothing is summed over devices, so nothing needs checking; models with loops of their own would not pass.
+    return jax.shard_map(local, mesh=sizes.mesh, in_specs=(P(), split, P(), P()), out_specs=split, check_vma=False)(
+        model, x, t, basis
     )
 
 
-def _local(
-    quantity: Quantity,
-    sizes: Sizes,
-    x: jax.Array,
-    model: Any,
-    t: jax.Array,
-    basis: jax.Array | None,
-    directions: jax.Array,
-) -> Any:
+def _local(model: Any, x: jax.Array, t: jax.Array, basis: jax.Array | None, quantity: Quantity, sizes: Sizes) -> Any:
     """Measure the points of one device."""
     if closed_forms.exists(model):
         chunk = functools.partial(_exactly, quantity, model, t, basis)
     else:
-        chunk = functools.partial(_by_products, quantity, model, t, basis, directions, sizes.directions)
+        chunk = functools.partial(_by_products, quantity, model, t, basis, sizes.directions)
     return in_chunks(chunk, x, sizes.points)
 
 
@@ -194,8 +180,7 @@ def _by_products(
     model: Model,
     t: jax.Array,
     basis: jax.Array | None,
-    directions: jax.Array,
-    together: int,
+    directions: int,
     x: jax.Array,
 ) -> Any:
     """A quantity at a batch of points, by products of the Jacobian with so many directions at a time."""
@@ -211,7 +196,7 @@ def _by_products(
             moved = product(direction(index))
             return jnp.sum(direction(index) * moved) if quantity == "gains" else moved
 
-        return in_chunks(jax.vmap(along), directions, together)
+        return in_chunks(jax.vmap(along), jnp.arange(dimension if basis is None else basis.shape[1]), directions)
 
     found = jax.vmap(at_point)(x)
     if quantity == "gains":

@@ -56,7 +56,7 @@ def fit(data: jax.Array | np.ndarray, size: int | None = None) -> Model:
     """Find the span of training points, outside of which the Jacobian vanishes.
 
     Directions along which they vary by less than the rounding of their coordinates do not count.  Leaving these out
-    changes the Jacobian by less than the square of the rounding over ``t``.
+    changes the weights by as much as that rounding does.
 
     Args:
       data: ``(N, d)`` training points, finite.
@@ -74,18 +74,17 @@ def fit(data: jax.Array | np.ndarray, size: int | None = None) -> Model:
     size = len(points) if size is None else size
     if not 1 <= size <= len(points):
         raise InputError(f"size must be from 1 to the {len(points)} points of data, got size = {size}")
-    dtype = jnp.result_type(points.dtype, jnp.float32)
+    dtype = jnp.result_type(jnp.asarray(points[:1]), jnp.float32)  # float64 only where it is enabled
     blocks = [points[start : start + BLOCK].astype(np.float64) for start in range(0, len(points), BLOCK)]
     origin = points.mean(axis=0, dtype=np.float64)
-    if len(points) < points.shape[1]:
-        _, roots, rows = np.linalg.svd(np.concatenate(blocks) - origin, full_matrices=False)
-        variances, vectors = roots**2 / len(points), rows.T
-    else:
-        products = [(block - origin).T @ (block - origin) for block in blocks]
-        variances, vectors = (part[..., ::-1] for part in np.linalg.eigh(sum(products) / len(points)))
-    largest = max(float(np.sum(block**2, axis=1).max()) for block in blocks)
-    floor = max(float(jnp.finfo(dtype).eps) ** 2 * largest, len(variances) * np.finfo(np.float64).eps * variances[0])
-    basis = vectors[:, : max(1, np.count_nonzero(variances > floor))]
+    triangle = np.zeros((0, points.shape[1]))  # of the centred points; their covariance would have lost half the digits
+    for block in blocks:
+        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, block - origin]), mode="r"))
+    _, roots, rows = np.linalg.svd(triangle, full_matrices=False)
+    stds = roots / len(points) ** 0.5
+    rounding = float(jnp.finfo(dtype).eps) * max(float(np.sum(block**2, axis=1).max()) for block in blocks) ** 0.5
+    floor = max(rounding, len(stds) * np.finfo(np.float64).eps * stds[0])
+    basis = rows[: max(1, np.count_nonzero(stds > floor))].T
     coordinates = np.concatenate([(block - origin) @ basis for block in blocks])
     return Model(
         jnp.asarray(coordinates, dtype), jnp.asarray(size), jnp.asarray(basis, dtype), jnp.asarray(origin, dtype)
