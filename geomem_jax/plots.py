@@ -1,6 +1,7 @@
 """Figures of a result, composed from :mod:`geomem_jax.panels`, and vectors as pictures.
 
-The only module that imports matplotlib.  Figures are made without pyplot and without touching its global settings; text is readable at 100 pixels per inch.
+The only module that imports matplotlib.  Figures are made without pyplot and without touching its global settings;
+text is readable at 100 pixels per inch.
 """
 
 import io
@@ -208,7 +209,7 @@ def pictures(vectors: np.ndarray, shape: tuple[int, ...], titles: Sequence[str] 
     titles = [f"{number + 1}" for number in range(count)] if titles is None else titles
     if len(titles) != count:
         raise InputError(f"titles: {len(titles)} for {count} vectors; give one each")
-    columns = min(count, PICTURES_IN_A_ROW)
+    columns = min(max(count, 4), PICTURES_IN_A_ROW)
     rows = -(-count // columns)
     largest = np.abs(vectors).max() or 1.0
     with _figure(max(2.0, rows * (WIDTH / columns * shape[0] / shape[1] * 0.9 + 0.35))) as figure:

@@ -303,7 +303,7 @@ def test_coloured_vectors_are_grey_at_zero():
     assert first[0, 1].tolist() == [0.5, 1.0, 0.5]
     assert second[1, 1].tolist() == [0.5, 0.5, 0.25]
     assert first[0, 0].tolist() == [0.5, 0.5, 0.5]
-    assert [axes.get_title() for axes in figure.axes] == ["up $", "down"]
+    assert [image.axes.get_title() for image in images(figure)] == ["up $", "down"]
     assert plots.png(figure).startswith(b"\x89PNG")
     assert plots.png(plots.pictures(np.zeros((4, 1)), (2, 2)))  # a scale of no width is none
 
@@ -311,7 +311,7 @@ def test_coloured_vectors_are_grey_at_zero():
 @pytest.mark.parametrize(
     ("vectors", "shape", "titles", "message"),
     [
-        (np.ones((6, 2)), (2, 2), None, r"vectors: shape \(6, 2\) is not of pictures \(2, 2\)"),
+        (np.ones((6, 2)), (2, 2), None, r"vectors: shape \(6, 2\) does not fill pictures of \(2, 2\); give \(4, k\)"),
         (np.ones(4), (2, 2), None, r"vectors: shape \(4,\)"),
         (np.ones((4, 0)), (2, 2), None, r"vectors: shape \(4, 0\)"),
         (np.full((4, 1), np.nan), (2, 2), None, "vectors: has NaN"),
