@@ -1,11 +1,12 @@
-"""Figures of a result, composed from :mod:`geomem_jax.panels`.  The only module that imports matplotlib.
+"""Figures of a result, composed from :mod:`geomem_jax.panels`, and vectors as pictures.
 
-Figures are made without pyplot and without touching its global settings; text is readable at 100 pixels per inch.
+The only module that imports matplotlib.  Figures are made without pyplot and without touching its global settings;
+text is readable at 100 pixels per inch.
 """
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 import theory
 from geomem_jax import curves, panels, results, spectrum_panels, trained_panels
 from geomem_jax.atomic import replacing
+from geomem_jax.errors import InputError
 from geomem_jax.freeze_out import comparison_noise
 from geomem_jax.gains import is_solved
 from geomem_jax.trained_results import is_predicted
@@ -30,6 +32,7 @@ FONT: dict[Any, Any] = {
     "ytick.labelsize": 9,
 }
 WIDTH = 12  # inches
+PICTURES_IN_A_ROW = 8
 
 
 def _at_noise(dataset: xr.Dataset) -> int:
@@ -197,6 +200,53 @@ def training(dataset: xr.Dataset) -> Figure:
         what = f"trained {trained_panels.trained(dataset)}"
         title = f"{name}: gains of {what} at noise variance t = {t:.3g}, {seeds} training sets"
         figure.suptitle(title, fontsize=13, parse_math=False)
+    return figure
+
+
+def pictures(vectors: np.ndarray, shape: tuple[int, ...], titles: Sequence[str] | None = None) -> Figure:
+    """Draw vectors, such as directions of images, as pictures on one colour scale that is symmetric about 0.
+
+    Grey vectors are blue below 0 and red above; of colours, 0 is mid-grey and each channel is above or below it.
+
+    Args:
+      vectors: ``(d, k)``, one in each column; their signs, which mean nothing, are drawn as they are.
+      shape: of a picture, ``(h, w)`` or ``(h, w, c)`` with ``c`` 1 or 3, ``d`` numbers in all.
+      titles: one for each vector; their numbers if not given.
+
+    Raises:
+      InputError: if the vectors do not fill pictures of this shape, a value is not finite, or titles are not ``k``.
+    """
+    vectors = np.asarray(vectors, np.float64)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+        raise InputError(f"shape: {shape} is not that of a picture; give (h, w), (h, w, 1) or (h, w, 3)")
+    if vectors.ndim != 2 or vectors.shape[0] != np.prod(shape) or vectors.shape[1] == 0:
+        raise InputError(
+            f"vectors: shape {vectors.shape} does not fill pictures of {shape}; give ({np.prod(shape)}, k)"
+        )
+    if not np.all(np.isfinite(vectors)):
+        raise InputError("vectors: has NaN or infinite values; give finite ones")
+    count = vectors.shape[1]
+    titles = [f"{number + 1}" for number in range(count)] if titles is None else titles
+    if len(titles) != count:
+        raise InputError(f"titles: {len(titles)} for {count} vectors; give one each")
+    columns = min(max(count, 4), PICTURES_IN_A_ROW)
+    rows = -(-count // columns)
+    largest = np.abs(vectors).max() or 1.0
+    with _figure(max(2.0, rows * (WIDTH / columns * shape[0] / shape[1] * 0.9 + 0.35))) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, vector, title in zip(grid.flat, vectors.T, titles, strict=False):
+            picture = vector.reshape(shape)
+            if picture.shape[2:] == (3,):
+                axes.imshow(0.5 + picture / (2 * largest), vmin=0, vmax=1, interpolation="nearest")
+            else:
+                image = axes.imshow(
+                    picture.reshape(shape[:2]), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest"
+                )
+            axes.set_title(_plain(title), parse_math=False)
+        if shape[2:] != (3,):
+            figure.colorbar(image, ax=grid, label="component", pad=0.01)
     return figure
 
 

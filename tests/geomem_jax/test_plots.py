@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 import theory
 from geomem_jax import compare, curves, panels, plots
+from geomem_jax.errors import InputError
 
 from . import plotted
 
@@ -274,3 +275,50 @@ def test_networks_are_points_with_ranges_beside_the_laws_of_others():
     assert len(plots.gains(dataset).axes) == 6
     dataset["complete"].loc[{"rung": "network"}] = 0
     assert len(plots.gains(dataset).axes) == 4
+
+
+def images(figure):
+    return [image for axes in figure.axes for image in axes.get_images()]
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1)])
+def test_vectors_are_pictures_on_one_scale_about_zero(shape):
+    vectors = np.random.default_rng(0).normal(size=(24, 9))  # two rows of them
+    vectors[3, 2] = -7.0
+    figure = plots.pictures(vectors, shape)
+    drawn = images(figure)
+    assert len(drawn) == 9
+    for number, image in enumerate(drawn):
+        np.testing.assert_array_equal(image.get_array(), vectors[:, number].reshape(4, 6))
+        assert image.get_clim() == (-7.0, 7.0)
+        assert image.axes.get_title() == str(number + 1)
+    assert plots.png(figure).startswith(b"\x89PNG")
+
+
+def test_coloured_vectors_are_grey_at_zero():
+    vectors = np.zeros((2 * 2 * 3, 2))
+    vectors[4, 0], vectors[11, 1] = 0.5, -0.25
+    figure = plots.pictures(vectors, (2, 2, 3), ["up $", "down"])
+    first, second = (np.asarray(image.get_array()) for image in images(figure))
+    assert first[0, 1].tolist() == [0.5, 1.0, 0.5]
+    assert second[1, 1].tolist() == [0.5, 0.5, 0.25]
+    assert first[0, 0].tolist() == [0.5, 0.5, 0.5]
+    assert [image.axes.get_title() for image in images(figure)] == ["up $", "down"]
+    assert plots.png(figure).startswith(b"\x89PNG")
+    assert plots.png(plots.pictures(np.zeros((4, 1)), (2, 2)))  # a scale of no width is none
+
+
+@pytest.mark.parametrize(
+    ("vectors", "shape", "titles", "message"),
+    [
+        (np.ones((6, 2)), (2, 2), None, r"vectors: shape \(6, 2\) does not fill pictures of \(2, 2\); give \(4, k\)"),
+        (np.ones(4), (2, 2), None, r"vectors: shape \(4,\)"),
+        (np.ones((4, 0)), (2, 2), None, r"vectors: shape \(4, 0\)"),
+        (np.full((4, 1), np.nan), (2, 2), None, "vectors: has NaN"),
+        (np.ones((8, 1)), (2, 2, 2), None, r"shape: \(2, 2, 2\) is not that of a picture"),
+        (np.ones((4, 1)), (2, 2), ["a", "b"], "titles: 2 for 1 vectors"),
+    ],
+)
+def test_what_is_no_picture_is_named(vectors, shape, titles, message):
+    with pytest.raises(InputError, match=message):
+        plots.pictures(vectors, shape, titles)
