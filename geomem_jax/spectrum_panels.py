@@ -129,7 +129,7 @@ def gap_against_noise(axes: Axes, dataset: xr.Dataset, at_size: int) -> None:
     if gaps.dimension.size:
         axes.legend(loc="best", framealpha=0.85)
     else:
-        axes.set(ylim=(0, 1))
+        axes.set(ylim=(0, 1), xlim=(noises.min() / 1.2, noises.max() * 1.2))
         axes.text(0.5, 0.5, "no gap is predicted: one bulk", transform=axes.transAxes, ha="center")
 
 
