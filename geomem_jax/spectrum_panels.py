@@ -154,7 +154,9 @@ def gap_dimension(axes: Axes, dataset: xr.Dataset, at_noise: int) -> None:
         mean = np.sum(values.values, axis=2, where=seen) / np.where(several, seen.sum(axis=2), np.nan)
         axes.plot(sizes, mean[:, at_noise], color=style.color, linestyle="none", marker=style.marker, label=rung)
     axes.axhline(rank, color="0.5", linewidth=0.8)
-    axes.set(xscale="log", ylim=(0, 1.15 * rank), xlabel=SIZE_LABEL, ylabel="dimension within the total gap")
+    limits = sizes.min() / 1.2, sizes.max() * 1.2  # there may be nothing to draw
+    axes.set(xscale="log", xlim=limits, ylim=(0, 1.15 * rank), xlabel=SIZE_LABEL)
+    axes.set_ylabel("dimension within the total gap")
     axes.set_title(f"dimension that the gap shows at t = {t:.3g}", loc="left")
     axes.legend(loc="best", framealpha=0.85)
 
