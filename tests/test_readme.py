@@ -88,10 +88,10 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```\n+```text\n(.*?)^```$", README, re
 
 
 def test_every_python_example_shows_what_it_prints() -> None:
-    assert README.count("```python\n") == len(EXAMPLES) == 2
+    assert README.count("```python\n") == len(EXAMPLES) == 3
 
 
-@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["memorization", "theory"])
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["memorization", "dimension", "theory"])
 def test_python_example_prints_what_is_shown(code: str, shown: str, tmp_path: Path) -> None:
     assert run([sys.executable, "-c", code], tmp_path) == shown
 
