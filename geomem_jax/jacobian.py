@@ -68,7 +68,8 @@ def gains(
       ``(B, k)``.
 
     Raises:
-      InputError: if shapes do not fit, or one point and one direction at a time need more memory than the limit.
+      InputError: if shapes do not fit, ``t`` is not positive, or one point and one direction at a time need more
+        memory than the limit.
     """
     return _measure("gains", model, x, t, basis, memory_limit)
 
@@ -125,13 +126,16 @@ def _checked(model: Model, x: jax.Array, t: jax.Array | float, basis: jax.Array 
         raise InputError(f"x must be points in rows, (B, d), got shape {x.shape}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(f"x must be floating-point numbers, got {x.dtype}")
+    if isinstance(t, int | float) and not t > 0:
+        raise InputError(f"t must be a noise variance > 0, got t = {t}")
+    basis = None if basis is None else jnp.asarray(basis, x.dtype)
     if basis is not None and (basis.ndim != 2 or basis.shape[0] != x.shape[1] or not basis.size):
         raise InputError(f"basis must be ({x.shape[1]}, k), directions in columns, got shape {basis.shape}")
     if isinstance(model, functools.partial):
         model = jax.tree_util.Partial(model.func, *model.args, **model.keywords)
     elif jax.tree_util.treedef_is_leaf(jax.tree.structure(model)):
         model = jax.tree_util.Partial(model)
-    return model, x, jnp.asarray(t, x.dtype), None if basis is None else jnp.asarray(basis, x.dtype)
+    return model, x, jnp.asarray(t, x.dtype), basis
 
 
 def _measure(

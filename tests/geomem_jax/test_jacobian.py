@@ -149,6 +149,12 @@ def test_wrong_shapes(x: np.ndarray, basis: np.ndarray | None, message: str) -> 
         jacobian.gains(lambda x, t: x, x, 0.1, basis)
 
 
+@pytest.mark.parametrize("t", [0, -0.1, float("nan")])
+def test_no_noise(t: float) -> None:
+    with pytest.raises(InputError, match=f"^t must be a noise variance > 0, got t = {t}$"):
+        jacobian.spectrum(lambda x, t: x, points(), t)
+
+
 def test_one_program_serves_all_parameters_and_noises() -> None:
     traces = 0
 
