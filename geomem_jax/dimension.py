@@ -133,7 +133,8 @@ def clear_gaps(spectra: ArrayLike, *, resolution: float = RESOLUTION) -> Gaps:
     noise = np.maximum(ordered[np.arange(len(values)), np.maximum(number, 1)], resolution)
     below_frozen = np.minimum(values, 1.0)
     drop = np.maximum(-np.diff(below_frozen), 0.0)
-    above = np.stack([np.median(below_frozen[:, : k + 1], axis=1) for k in range(drop.shape[1])], axis=1)
+    last = np.arange(drop.shape[1])
+    above = (below_frozen[:, last // 2] + below_frozen[:, (last + 1) // 2]) / 2  # median, as they descend
     return Gaps(drop, (drop >= CONTRAST * noise[:, None]) & (number > 0)[:, None], noise, 1 - above < drop)
 
 
@@ -219,14 +220,12 @@ def threshold_dimension(spectra: ArrayLike, threshold: float = 0.5) -> Dimension
     if not 0 < threshold < 1:
         raise InputError(f"threshold: {threshold}; give a number between 0 and 1, of which 1 is frozen")
     above = np.count_nonzero(values >= threshold, axis=1)
-    drop = np.maximum(-np.diff(values), 0.0)
-    rows, inside = np.arange(len(values)), (above > 0) & (above < values.shape[1])
-    at = np.clip(above - 1, 0, drop.shape[1] - 1)
-    own = np.where(inside, drop[rows, at], 0.0)
-    drop[rows, at] = np.where(inside, 0.0, drop[rows, at])
-    return _mean(
-        values.shape[1] - above.astype(float), float(np.median(own / np.maximum(drop.max(axis=1), RESOLUTION)))
-    )
+    drop = np.pad(-np.diff(values), ((0, 0), (1, 1)))  # [:, k] after k values; none before the first and after the last
+    rows = np.arange(len(values))
+    own = drop[rows, above].copy()
+    drop[rows, above] = 0
+    confidence = float(np.median(own / np.maximum(drop.max(axis=1), RESOLUTION)))
+    return _mean(values.shape[1] - above.astype(float), confidence)
 
 
 def soft_dimension(traces: ArrayLike) -> Dimension:
@@ -250,7 +249,7 @@ def flipd(traces: ArrayLike, score_norms: ArrayLike, t: float) -> Dimension:
       t: noise variance ``> 0``.
 
     Raises:
-      InputError: if arrays are not finite or not both of shape ``(B,)``, or if ``t`` is not finite and positive.
+      InputError: as :func:`soft_dimension`, if shapes differ, or if ``t`` is not finite and positive.
     """
     trace, norm = _check_per_point(traces, "traces"), _check_per_point(score_norms, "score_norms")
     if len(trace) != len(norm):
@@ -283,8 +282,8 @@ def cliff(spectra: ArrayLike, *, skip: int = 5, factor: float = 10.0, average: b
         all spikes of all points together, as the authors' released code computes it; its interval resamples points.
 
     Returns:
-      Not found where fewer than half of the points (``average``: none) have a spike.  Its ``confidence`` is the median
-      over points of the largest second difference over the threshold.
+      Found where more than half of the points (``average``: any) have a spike.  Its ``confidence`` is the median over
+      points of the largest second difference over the threshold.
 
     Raises:
       InputError: as :func:`check_spectra`; if ``skip`` leaves fewer than three values or ``factor`` is not positive.
@@ -300,16 +299,14 @@ def cliff(spectra: ArrayLike, *, skip: int = 5, factor: float = 10.0, average: b
     spikes, at = second > level, num_values - 1.0 - skip - np.arange(second.shape[1])
     confidence = float(np.median(second.max(axis=1)) / max(level, np.finfo(float).tiny))
     count = spikes.sum(axis=1)
-    if not average:
+    if not average or not count.any():
         return pool_whole_numbers(np.where(count > 0, at[np.argmax(spikes, axis=1)], np.nan), confidence, num_values)
-    total = spikes @ at
-    points = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
-    if not count.any():
-        return Dimension(np.nan, np.nan, np.nan, confidence, False, points)
-    pooled = expanded_bootstrap(np.stack([total, count.astype(float)], axis=1), _ratio, seed=0)
+    sums = np.stack([spikes @ at, count], axis=1)
+    points = np.where(count > 0, _ratio(sums), np.nan)
+    pooled = expanded_bootstrap(sums, _ratio, seed=0)
     return Dimension(float(pooled.estimate), float(pooled.lower), float(pooled.upper), confidence, True, points)
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
-    """First over second column; resamples without a spike have no mean, and count as the largest."""
+    """First over second column, infinite without a spike: resamples of such points alone have no mean."""
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.inf), where=sums[:, 1] > 0)

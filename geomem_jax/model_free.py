@@ -61,10 +61,9 @@ def _others(
     if queries is not None and queries < len(rows):
         own = np.linspace(0, len(rows), queries, endpoint=False).astype(int)
     found = nearest(jnp.asarray(rows), len(rows), jnp.asarray(rows[own]), neighbours + 1)
-    # A point itself is among its nearest, but not always first: it may have equals.  Where many equals crowd it out,
-    # the farthest one is dropped in its place.
+    # A point itself is among its nearest, but not always first: it may have equals.  Where they crowd it out, none is
+    # itself, and the farthest is dropped.
     itself = np.asarray(found.row) == own[:, None]
-    itself[~itself.any(axis=1), -1] = True
     keep = np.argsort(itself, axis=1, kind="stable")[:, :-1]
     return rows, Neighbours(*(jnp.take_along_axis(array, jnp.asarray(keep), axis=1) for array in found))
 

@@ -208,7 +208,6 @@ def tanh_covariance(features: np.ndarray) -> np.ndarray:
             covariance += np.outer(c, c) * power
             power *= correlation**2
         before, now = now, (u * now - np.sqrt(k) * before) / np.sqrt(k + 1)
-    np.fill_diagonal(covariance, (values**2) @ density)
     return covariance
 
 

@@ -129,6 +129,13 @@ def test_all_frozen_and_all_free_have_no_gap():
     assert dimension.total_gap(nearly, resolution=1e-7).points[0] == 4
 
 
+def test_confidence_without_a_gap_is_that_of_the_largest_drop():
+    spectrum = [1.0, 0.9, 0.6, 0.4, 0.35, 0.3, 0.2, 0.1]
+    found = dimension.total_gap([spectrum])
+    assert not found.found
+    np.testing.assert_allclose(found.confidence, 0.3 / 0.2)
+
+
 def test_half_of_the_points_are_not_enough_and_intervals_are_of_the_median():
     rows = np.concatenate([levels(6, (24, 8), (1.0, 0.1), 10), np.full((10, 32), 1.0)])
     found = dimension.total_gap(rows)
@@ -181,6 +188,7 @@ def test_threshold_counts_variances_above_the_noise():
     # 0.508 against 0.492 at the threshold, 0.967 against 0.508 elsewhere.
     np.testing.assert_allclose(found.confidence, (0.3 / 0.59 - 0.3 / 0.61) / (0.3 / 0.31 - 0.3 / 0.59))
     assert dimension.threshold_dimension(spectra, 0.99).value == 5
+    assert dimension.threshold_dimension([[1.0, 0.9, 0.8, 0.6]])[:4:3] == (0, 0)  # no drop at the threshold
     for nothing in (np.zeros((2, 5)), np.ones((2, 5))):
         assert dimension.threshold_dimension(nothing)[0] == 5 * (1 - nothing[0, 0])
         assert dimension.threshold_dimension(nothing).confidence == 0
