@@ -30,6 +30,8 @@ MOST_GROUPS = 12  # subsets are listed
 def group_by_variance(variances: ArrayLike) -> list[np.ndarray]:
     """Positions of the directions of each distinct positive variance, largest first; those of variance 0 are left out.
 
+    Variances within a relative 1e-6 are one, and those below the rounding of the largest are 0.
+
     Raises:
       InputError: if the variances are not a list of finite, non-negative numbers.
 
@@ -40,7 +42,16 @@ def group_by_variance(variances: ArrayLike) -> list[np.ndarray]:
     values = np.asarray(variances, np.float64)
     if values.ndim != 1 or not np.all(np.isfinite(values) & (values >= 0)):
         raise InputError(f"variances: {variances!r:.60} are not a list of finite, non-negative numbers; give one each")
-    return [np.flatnonzero(values == value) for value in np.unique(values)[::-1] if value > 0]
+    order = np.argsort(-values, kind="stable")
+    # An eigenvalue below the rounding of the largest one is a zero (the rule of numpy.linalg.matrix_rank).
+    zero = values.max(initial=0) * len(values) * np.finfo(np.float64).eps
+    groups: list[list[int]] = []
+    for direction in order[values[order] > zero]:
+        if groups and values[direction] >= values[groups[-1][0]] * (1 - 1e-6):
+            groups[-1].append(direction)
+        else:
+            groups.append([direction])
+    return [np.array(group) for group in groups]
 
 
 def _checked(vectors: ArrayLike, basis: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -111,45 +122,25 @@ def principal_angles(vectors: ArrayLike, basis: ArrayLike, groups: list[np.ndarr
     return angles
 
 
-def gap_position(singular_values: ArrayLike) -> np.ndarray:
-    """Number of singular values above the largest gap of each spectrum, of values in any order.
+def free_groups(dimension: int, sizes: list[int]) -> list[tuple[int, ...]]:
+    """Sets of groups that put the largest gap where it is: those of so many directions in all.
 
     Args:
-      singular_values: ``(..., d)``, ``d >= 2``.
-
-    Returns:
-      ``(...)`` from 1 to ``d - 1``, the first of equal gaps.  There is always a largest gap: whether it is one that
-      means something is not asked here.
-
-    Raises:
-      InputError: if there are fewer than two values or one is not finite.
-    """
-    values = np.sort(np.asarray(singular_values, np.float64), axis=-1)[..., ::-1]
-    if values.ndim == 0 or values.shape[-1] < 2 or not np.all(np.isfinite(values)):
-        raise InputError(f"singular_values: shape {values.shape}; give (..., d) finite values, at least two of them")
-    return 1 + np.argmax(values[..., :-1] - values[..., 1:], axis=-1)
-
-
-def free_groups(position: int, d: int, sizes: list[int]) -> list[tuple[int, ...]]:
-    """Sets of groups that put the largest gap at a position: those of ``d - position`` directions in all.
-
-    Args:
-      position: as :func:`gap_position` gives it.
-      d: number of coordinates.
+      dimension: singular values below the largest gap, as :func:`geomem_jax.dimension.largest_drop` counts them.
       sizes: of the groups, their variances descending.
 
     Returns:
-      All sets, as positions in ``sizes``; none if no whole groups make this position, several where they cannot be
+      All sets, as positions in ``sizes``; none if no whole groups have this dimension, several where they cannot be
       told apart.
 
     Raises:
       InputError: if there are more than 12 groups.
 
     Example:
-      >>> [free_groups(at, 30, [2, 5]) for at in (23, 25, 28, 24)]
+      >>> [free_groups(free, [2, 5]) for free in (7, 5, 2, 6)]
       [[(0, 1)], [(1,)], [(0,)], []]
     """
     if len(sizes) > MOST_GROUPS:
         raise InputError(f"sizes: {len(sizes)} groups have too many subsets; give at most {MOST_GROUPS}")
     subsets = (subset for size in range(len(sizes) + 1) for subset in combinations(range(len(sizes)), size))
-    return [subset for subset in subsets if sum(sizes[group] for group in subset) == d - position]
+    return [subset for subset in subsets if sum(sizes[group] for group in subset) == dimension]

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
+from geomem_jax.directions import group_by_variance
 from geomem_jax.errors import InputError
 from geomem_jax.laws import LAWS_OF
 
@@ -30,17 +31,9 @@ class DistinctVariances(NamedTuple):
 
 
 def distinct_variances(dataset: xr.Dataset) -> DistinctVariances:
-    """Group the directions: variances within a relative 1e-6 are one; rounding of zero is left out."""
+    """Group the directions of a result, as :func:`geomem_jax.directions.group_by_variance` does."""
     variances = dataset["variance"].values
-    order = np.argsort(-variances, kind="stable")
-    # An eigenvalue below the rounding of the largest one is a zero (the rule of numpy.linalg.matrix_rank).
-    zero = variances[order[0]] * len(variances) * np.finfo(np.float64).eps
-    groups: list[list[int]] = []
-    for direction in order[variances[order] > zero]:
-        if groups and variances[direction] >= variances[groups[-1][0]] * (1 - 1e-6):
-            groups[-1].append(direction)
-        else:
-            groups.append([direction])
+    groups = group_by_variance(variances)
     weights = np.zeros((len(variances), len(groups)))
     for column, members in enumerate(groups):
         weights[members, column] = 1 / len(members)

@@ -38,26 +38,24 @@ def _ensemble(dataset: xr.Dataset, n: float) -> theory.random_matrix.Ensemble:
     return theory.random_matrix.sample_covariance(dataset["variance"].values, float(points))
 
 
-def _opens(ensemble: theory.random_matrix.Ensemble) -> float:
+def _opens(gaps: theory.random_matrix.Gaps) -> float:
     """Noise variance below which the total gap can be seen; 0 where there is none."""
-    gaps = theory.random_matrix.gaps(ensemble)
     if not gaps.below.size or gaps.below[-1] > 0:
         return 0.0
     return float(theory.random_matrix.gap_times(gaps.above[-1], 0.0, VISIBLE).opens)
 
 
-def measured(dataset: xr.Dataset, rung: str) -> curves.Interval:
-    """Sorted singular values at held-out points, ``(dataset_size, noise_variance, d)``."""
-    values = dataset["singular_value"].sel(rung=rung, point=curves.POINT)
-    values = values.transpose("dataset_size", "noise_variance", "seed", "order")
-    return curves.interval(dataset, rung, values)
+def _values(dataset: xr.Dataset, variable: str, rung: str) -> xr.DataArray:
+    """At held-out points, dimensions ``dataset_size``, ``noise_variance``, ``seed`` and any other."""
+    values = dataset[variable].sel(rung=rung, point=curves.POINT)
+    return values.transpose("dataset_size", "noise_variance", "seed", ...)
 
 
 def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) -> None:
     """Sorted singular values of a rung against the noise variance, at position ``at_size`` of the dataset sizes.
 
-    Shaded: the bulks that random-matrix theory predicts of the linear rung, with vertical lines where its total gap
-    becomes too low to be seen.  Lines: ``1 - g`` by the law of another rung, for the variances of the figure of gains.
+    Shaded: the bulks that random-matrix theory predicts of the linear rung, with a vertical line below which its total
+    gap is high enough to be seen.  Lines: ``1 - g`` by the law of another rung, for the variances of the figure of gains.
     """
     noises, n = dataset["noise_variance"].values, int(dataset["dataset_size"].values[at_size])
     dense, style = np.geomspace(noises.min(), noises.max(), 129), STYLES[rung]
@@ -71,7 +69,7 @@ def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) ->
             )
         if float(theory.random_matrix.atom(ensemble)) > 0:
             axes.axhline(1, color=style.color, linewidth=1.5, alpha=0.5)
-        opens = _opens(ensemble)
+        opens = _opens(theory.random_matrix.gaps(ensemble))
         if noises.min() < opens < noises.max():
             axes.axvline(opens, color="0.4", linestyle=":", linewidth=1.2, label="total gap opens (predicted)")
         axes.fill_between(BLANK, BLANK, BLANK, color=style.color, alpha=0.3, label="bulks (predicted)")
@@ -91,7 +89,9 @@ def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) ->
         above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
         legend = axes.legend(**above, ncols=2, frameon=False, handletextpad=0.4, columnspacing=1)
         legend.set_in_layout(False)  # it may reach over the edge of a narrow panel
-    mean, lower, upper = (ends[at_size] for ends in measured(dataset, rung))
+    mean, lower, upper = (
+        ends[at_size] for ends in curves.interval(dataset, rung, _values(dataset, "singular_value", rung))
+    )
     for order in range(mean.shape[1]):
         interval = curves.Interval(mean[:, order], lower[:, order], upper[:, order])
         panels.bars(axes, noises, interval, style._replace(color="0.25" if rung == "linear" else style.color))
@@ -109,8 +109,7 @@ def gap_against_noise(axes: Axes, dataset: xr.Dataset, at_size: int) -> None:
     dense = np.geomspace(noises.min(), noises.max(), 129)
     ensemble, d = _ensemble(dataset, n), dataset.sizes["order"]
     bulks, gaps = theory.random_matrix.bulks(ensemble), theory.random_matrix.gaps(ensemble)
-    values = dataset["singular_value"].sel(rung="linear", point=curves.POINT)
-    values = values.transpose("dataset_size", "noise_variance", "seed", "order")
+    values = _values(dataset, "singular_value", "linear")
     shown = spaced(len(gaps.dimension), len(panels.VARIANCE_COLORS))
     for index, color in zip(shown, panels.VARIANCE_COLORS, strict=False):
         dimension, place = round(gaps.dimension[index]), len(bulks.lower) - 1 - int(index)
@@ -137,21 +136,17 @@ def gap_dimension(axes: Axes, dataset: xr.Dataset, at_noise: int) -> None:
     """Directions within the total gap against N: points where a gap is seen, and what the linear score should have."""
     sizes, t = dataset["dataset_size"].values, float(dataset["noise_variance"].values[at_noise])
     dense = np.unique(np.round(np.geomspace(sizes.min(), sizes.max(), 129)))
-    rank = int(np.count_nonzero(distinct_variances(dataset).weights))
+    rank = int(distinct_variances(dataset).multiplicity.sum())
     line = STYLES["linear"]
     predicted = np.array([visible_dimension(dataset, n, t) for n in dense])
     axes.plot(dense, predicted, color=line.color, linestyle=line.line, linewidth=1.5)
     for rung in shown_rungs(dataset):
         style = STYLES[rung]
-        values = (
-            dataset["gap_dimension"]
-            .sel(rung=rung, point=curves.POINT)
-            .transpose("dataset_size", "noise_variance", "seed")
-        )
-        seen = np.isfinite(values.values) & is_complete(dataset, rung)[:, None]
+        values, complete = _values(dataset, "gap_dimension", rung).values, is_complete(dataset, rung)
+        seen = np.isfinite(values) & complete[:, None]
         # Of the training sets that show a gap, where more than half do.
-        several = 2 * seen.sum(axis=2) > is_complete(dataset, rung).sum(axis=1)[:, None]
-        mean = np.sum(values.values, axis=2, where=seen) / np.where(several, seen.sum(axis=2), np.nan)
+        several = 2 * seen.sum(axis=2) > complete.sum(axis=1)[:, None]
+        mean = np.sum(values, axis=2, where=seen) / np.where(several, seen.sum(axis=2), np.nan)
         axes.plot(sizes, mean[:, at_noise], color=style.color, linestyle="none", marker=style.marker, label=rung)
     axes.axhline(rank, color="0.5", linewidth=0.8)
     limits = sizes.min() / 1.2, sizes.max() * 1.2  # there may be nothing to draw
@@ -163,5 +158,5 @@ def gap_dimension(axes: Axes, dataset: xr.Dataset, at_noise: int) -> None:
 
 def visible_dimension(dataset: xr.Dataset, n: float, t: float) -> float:
     """Directions within the total gap of the linear score of ``n`` points; nan where it is too low to be seen."""
-    ensemble = _ensemble(dataset, n)
-    return float(theory.random_matrix.gaps(ensemble).dimension[-1]) if t < _opens(ensemble) else np.nan
+    gaps = theory.random_matrix.gaps(_ensemble(dataset, n))
+    return float(gaps.dimension[-1]) if t < _opens(gaps) else np.nan

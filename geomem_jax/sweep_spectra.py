@@ -40,20 +40,15 @@ def measured(directions: int) -> bool:
 @jax.jit
 def at_noises(model: jacobian.Model, x: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
     """Singular values ``(T, B, d)`` at ``x + sqrt(t) noise``, both ``(B, d)``, for ``(T,)`` noise variances."""
-    return jax.lax.map(lambda t: jacobian.spectrum(model, x + jnp.sqrt(t) * noise, t).singular_values, t)
+    return jax.lax.map(lambda t: jacobian.singular_values(model, x + jnp.sqrt(t) * noise, t), t)
 
 
 def summarize(singular_values: np.ndarray) -> Spectra:
     """Summarize singular values ``(T, B, d)``, descending, over ``B`` points."""
     values = np.asarray(singular_values, np.float64)
-    noises, points, directions = values.shape
-    if directions < LEAST_DIRECTIONS:
-        return Spectra(values.mean(axis=1), np.full(noises, np.nan))
-    found = dimension.total_gap(values.reshape(-1, directions)).points.reshape(noises, points)
-    several = 2 * np.isfinite(found).sum(axis=1) > points
-    gap = np.full(noises, np.nan)
-    gap[several] = np.nanmedian(found[several], axis=1)
-    return Spectra(values.mean(axis=1), gap)
+    if values.shape[2] < LEAST_DIRECTIONS:
+        return Spectra(values.mean(axis=1), np.full(len(values), np.nan))
+    return Spectra(values.mean(axis=1), np.array([dimension.total_gap(spectra).value for spectra in values]))
 
 
 def of_gains(gains: np.ndarray) -> Spectra:

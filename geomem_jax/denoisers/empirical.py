@@ -36,9 +36,7 @@ BLOCK = 2048  # training points per step: the (QUERIES, BLOCK) weights stay in a
 QUERIES = 256  # points whose gains are computed together
 CENTRED = 2048  # training points, evenly spaced, whose mean all are shifted by
 GROUP = 32  # weights per group in the two-level search for the largest
-PRODUCTS = (
-    2**22
-)  # products of two coordinates that exist at a time: fewer training points per step, where they are many
+PRODUCTS = 2**22  # of two coordinates that exist at a time: where they are many, fewer training points per step
 
 
 class Posterior(NamedTuple):

@@ -94,7 +94,8 @@ def fit(data: jax.Array | np.ndarray, size: int | None = None) -> Model:
 @jax.jit
 def gains(model: Model, x: jax.Array, t: jax.Array | float, basis: jax.Array) -> jax.Array:
     """Gains at points ``(B, d)`` along the columns of ``basis`` ``(d, k)``, eq. (1): ``(B, k)``; ``t`` a variance."""
-    return _in_span(model, x, t, QUERIES, model.basis.T @ basis, False)
+    along = jnp.matmul(model.basis.T, basis, precision=lax.Precision.HIGHEST)
+    return _in_span(model, x, t, QUERIES, along, False)
 
 
 @partial(jax.jit, static_argnames="queries")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
 
-from geomem_jax import directions
+from geomem_jax import dimension, directions
 from geomem_jax.errors import InputError
 
 D = 30
@@ -18,6 +18,9 @@ def orthogonal(generator, d=D):
 
 def test_groups_are_of_equal_variance_and_the_largest_first():
     assert [group.tolist() for group in GROUPS] == [[23, 24], [25, 26, 27, 28, 29]]
+    # Rounding tells no variances apart, and is none.
+    rounded = directions.group_by_variance([1.0, 0.09, 0.09 * (1 + 1e-9), 1e-18])
+    assert [group.tolist() for group in rounded] == [[0], [2, 1]]
     with pytest.raises(InputError, match=r"variances: .* are not a list"):
         directions.group_by_variance([1.0, -1.0])
 
@@ -63,8 +66,8 @@ def test_a_lost_group_has_a_name_though_the_count_has_none():
         singular = np.repeat([0.05, 0.95], [3, 13])
         matrix = (complement * singular) @ complement.T
         values, vectors = np.linalg.eigh(matrix)
-        assert directions.gap_position(values) == 13
-        assert directions.free_groups(13, 16, [3, 3]) == [(0,), (1,)]
+        assert dimension.largest_drop(values[None, ::-1]) == 3
+        assert directions.free_groups(3, [3, 3]) == [(0,), (1,)]
         held = directions.held(vectors[:, :3], basis, groups)
         np.testing.assert_allclose(held, np.eye(2)[1 - lost], atol=1e-12)
 
@@ -76,14 +79,14 @@ def test_the_gap_stands_where_the_sizes_say():
         singular = np.ones(D)
         for number in free:
             singular[GROUPS[number]] = t / (VARIANCES[GROUPS[number]] + t)
-        for order in (singular, np.sort(singular)[::-1]):
-            assert directions.gap_position(order) == position
-        assert directions.free_groups(position, D, [2, 5]) == [free]
+        (found,) = dimension.largest_drop(np.sort(singular)[None, ::-1])
+        assert found == D - position
+        assert directions.free_groups(found, [2, 5]) == [free]
     singular = np.ones(D)
     singular[np.concatenate(GROUPS)[1:]] = 0.05  # a sphere: one of seven is stiff
-    position = int(directions.gap_position(np.stack([singular, singular]))[1])
-    assert position == 24
-    assert directions.free_groups(position, D, [2, 5]) == []
+    (found,) = dimension.largest_drop(np.sort(singular)[None, ::-1])
+    assert found == 6
+    assert directions.free_groups(found, [2, 5]) == []
 
 
 @pytest.mark.parametrize(
@@ -102,10 +105,6 @@ def test_what_cannot_be_matched_is_named(vectors, basis, message):
             function(vectors, basis, [np.array([0])])
 
 
-def test_spectra_and_groups_are_checked():
-    with pytest.raises(InputError, match=r"singular_values: shape \(1,\)"):
-        directions.gap_position([1.0])
-    with pytest.raises(InputError, match="singular_values"):
-        directions.gap_position([1.0, np.nan])
+def test_too_many_groups_are_refused():
     with pytest.raises(InputError, match="sizes: 13 groups"):
-        directions.free_groups(1, 30, [1] * 13)
+        directions.free_groups(1, [1] * 13)

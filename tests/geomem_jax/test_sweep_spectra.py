@@ -50,6 +50,9 @@ def test_spectra_are_theirs():
     dataset = plotted.simulated(noise=0.01)
     axes, at = Figure().subplots(), 3
     spectrum_panels.sorted_spectrum(axes, dataset, "linear", at)
+    (opens,) = [line.get_xdata()[0] for line in axes.get_lines() if str(line.get_label()).startswith("total gap opens")]
+    least = theory.random_matrix.bulks(theory.random_matrix.sample_covariance(plotted.LADDER, 128.0)).lower[0]
+    assert least / (least + opens) == pytest.approx(0.04)  # four times the resolution
     drawn = points(axes)
     assert len(drawn) == plotted.LADDER.size
     values = dataset["singular_value"].sel(rung="linear", point="held_out").values[at]
@@ -76,9 +79,18 @@ def test_gaps_are_theirs():
     gaps = theory.random_matrix.gaps(ensemble)
     assert len(points(axes)) == len(gaps.dimension) == 6
     gain = np.asarray(theory.gain(plotted.LADDER, float(plotted.SIZES[at]), plotted.TIMES, "linear"))
-    for (_, height, _, _), dimension in zip(points(axes), gaps.dimension, strict=True):
+    bulks = theory.random_matrix.bulks(ensemble)
+    drawn = iter(line.get_data() for line in axes.get_lines() if len(line.get_xdata()) == 129)
+    for index, ((_, height, _, _), dimension) in enumerate(zip(points(axes), gaps.dimension, strict=True)):
         below = int(dimension)
         np.testing.assert_allclose(height, gain[:, below - 1] - gain[:, below], rtol=1e-4)
+        (t, edges), (_, outermost) = next(drawn), next(drawn)
+        a, b = gaps.above[index], gaps.below[index]
+        np.testing.assert_allclose(edges, a / (a + t) - b / (b + t), rtol=1e-4)
+        # Mean of the Tracy-Widom law of real matrices: -1.2065 scales from the edge, into the bulk.
+        a += 1.2065 * bulks.lower_scale[5 - index]
+        b -= 1.2065 * bulks.upper_scale[4 - index] if index < 5 else 0.0
+        np.testing.assert_allclose(outermost, a / (a + t) - b / (b + t), rtol=1e-4)
 
 
 def test_a_single_bulk_has_no_gap_to_draw():
