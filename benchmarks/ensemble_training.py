@@ -31,7 +31,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from geomem_jax import data, sharding, training
-from geomem_jax.denoisers import mlp
+from geomem_jax.denoisers import edm, mlp
 from geomem_jax.denoisers.trainable import Params
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -116,7 +116,7 @@ def pytorch(points: np.ndarray, params: Params, batch: int, threads: int) -> Cal
     start = [torch.tensor(np.asarray(leaf)) for layer in layers for leaf in (layer["kernel"].T, layer["bias"])]
     own = torch.tensor(points)
     weights = list(network.parameters())
-    octaves = (np.pi / 2) * 2.0 ** torch.arange(mlp.FREQUENCIES)
+    octaves = (np.pi / 2) * 2.0 ** torch.arange(edm.FREQUENCIES)
     low, high = np.log(NOISE_RANGE)
 
     def take(steps: int, draws: list | None = None) -> tuple[np.ndarray, ...]:

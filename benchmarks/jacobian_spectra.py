@@ -31,7 +31,7 @@ from jax.tree_util import Partial
 
 import theory
 from geomem_jax import jacobian
-from geomem_jax.denoisers import convolutional, empirical_jacobian, mlp
+from geomem_jax.denoisers import convolutional, edm, empirical_jacobian, mlp
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 # As PyTorch does by default: on accelerators JAX would round factors to fewer bits.
@@ -84,7 +84,7 @@ def torch_denoiser(params: dict, image: tuple[int, int, int] | None) -> Callable
     ]
     biases = [tensor(layer["bias"]) for layer in layers]
     total = torch.tensor(DATA_VARIANCE + T)
-    angles = torch.log(torch.tensor(T)) / 8 * (np.pi / 2) * 2.0 ** torch.arange(mlp.FREQUENCIES)
+    angles = torch.log(torch.tensor(T)) / 8 * (np.pi / 2) * 2.0 ** torch.arange(edm.FREQUENCIES)
     noise = torch.cat([torch.sin(angles), torch.cos(angles)])
     functional = torch.nn.functional
 
@@ -179,14 +179,14 @@ def network(kind: str, d: int, count: int) -> tuple[Partial, dict, jax.Array, in
     kernels = [*(params["hidden"][index]["kernel"] for index in range(DEPTH)), params["last"]["kernel"]]
     pixels = SHAPE[0] * SHAPE[1] if image else 1
     # Every weight once for each direction (and pixel); of the first layer of a perceptron only what meets the point.
-    weights = sum(leaf.size for leaf in kernels) - (0 if image else 2 * mlp.FREQUENCIES * WIDTH)
+    weights = sum(leaf.size for leaf in kernels) - (0 if image else 2 * edm.FREQUENCIES * WIDTH)
     return Partial(model.denoise, params), params, x, 2 * d * pixels * weights
 
 
 def exact_jacobian(params: dict, x: np.ndarray) -> np.ndarray:
     """Jacobian of the multilayer perceptron at one point by the chain rule, in float64."""
     total = DATA_VARIANCE + T
-    angles = np.log(T) / 8 * (np.pi / 2) * 2.0 ** np.arange(mlp.FREQUENCIES)
+    angles = np.log(T) / 8 * (np.pi / 2) * 2.0 ** np.arange(edm.FREQUENCIES)
     hidden = np.concatenate([x / total**0.5, np.sin(angles), np.cos(angles)])
     chain = np.eye(len(hidden))[:, : len(x)] / total**0.5
     for index in range(DEPTH):

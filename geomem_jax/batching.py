@@ -199,13 +199,13 @@ def plan(program: Any, quantity: Quantity, arguments: tuple, memory_limit: int) 
     """Say what the program takes; arguments and errors as of :func:`sizes`, arrays all."""
     sizes, found = _fit(program, quantity, arguments, memory_limit)
     model, x, _, _ = arguments
+    size = x.shape[1]
     if closed_forms.exists(model):
-        operations = closed_forms.operations(model, len(x))
+        operations, size = closed_forms.operations(model, len(x)), closed_forms.decomposed_size(model, size)
     else:
         operations = memory.operations(_traced(program, quantity, _abstract(arguments), sizes))
     dtype = str(x.dtype)
     seconds = operations / memory.product_rate(dtype)
     if DECOMPOSITIONS[quantity]:
-        size = model.coordinates.shape[1] if hasattr(model, "coordinates") else x.shape[1]
         seconds += DECOMPOSITIONS[quantity] * len(x) * size**3 * memory.decomposition_seconds(dtype)
     return Plan(sizes, found, memory_limit, operations, seconds)

@@ -59,6 +59,11 @@ def full(model: Rung, x: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.broadcast_to(matrix, (x.shape[0], *matrix.shape))
 
 
+def decomposed_size(model: Rung, dimension: int) -> int:
+    """Size of the matrix that is decomposed at every point."""
+    return model.coordinates.shape[1] if isinstance(model, empirical_jacobian.Model) else dimension
+
+
 def operations(model: Rung, points: int) -> int:
     """Floating-point operations of the products that a spectrum takes."""
     if not isinstance(model, empirical_jacobian.Model):

@@ -17,7 +17,6 @@ depend on these beyond rounding.  Points that are spread over devices, as by :fu
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,8 +27,7 @@ from geomem_jax import batching, closed_forms
 from geomem_jax.batching import MEMORY_LIMIT, Plan, Quantity, Sizes
 from geomem_jax.denoisers.empirical import in_chunks
 from geomem_jax.errors import InputError
-
-Model = Callable[[jax.Array, jax.Array], jax.Array]
+from geomem_jax.products import Model, check_points, check_result
 
 
 class Spectrum(NamedTuple):
@@ -68,8 +66,8 @@ def gains(
       ``(B, k)``.
 
     Raises:
-      InputError: if shapes do not fit, ``t`` is not positive, or one point and one direction at a time need more
-        memory than the limit.
+      InputError: as :func:`geomem_jax.products.check_call`, if the basis does not fit, or if one point and one
+        direction at a time need more memory than the limit.
     """
     return _measure("gains", model, x, t, basis, memory_limit)
 
@@ -121,21 +119,11 @@ def plan(
 
 def _checked(model: Model, x: jax.Array, t: jax.Array | float, basis: jax.Array | None) -> tuple:
     """The arguments of the program."""
-    x = jnp.asarray(x)
-    if x.ndim != 2 or not x.size:
-        raise InputError(f"x must be points in rows, (B, d), got shape {x.shape}")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"x must be floating-point numbers, got {x.dtype}")
-    if isinstance(t, int | float) and not t > 0:
-        raise InputError(f"t must be a noise variance > 0, got t = {t}")
+    model, x, t = check_points(model, x, t)
     basis = None if basis is None else jnp.asarray(basis, x.dtype)
     if basis is not None and (basis.ndim != 2 or basis.shape[0] != x.shape[1] or not basis.size):
         raise InputError(f"basis must be ({x.shape[1]}, k), directions in columns, got shape {basis.shape}")
-    if isinstance(model, functools.partial):
-        model = jax.tree_util.Partial(model.func, *model.args, **model.keywords)
-    elif jax.tree_util.treedef_is_leaf(jax.tree.structure(model)):
-        model = jax.tree_util.Partial(model)
-    return model, x, jnp.asarray(t, x.dtype), basis
+    return model, x, t, basis
 
 
 def _measure(
@@ -194,7 +182,8 @@ def _by_products(
         return (jnp.arange(dimension) == index).astype(x.dtype) if basis is None else basis[:, index]
 
     def at_point(point: jax.Array) -> jax.Array:
-        _, product = jax.linearize(lambda point: model(point, t), point)
+        denoised, product = jax.linearize(lambda point: model(point, t), point)
+        check_result(denoised.shape, point)
 
         def along(index: jax.Array) -> jax.Array:
             moved = product(direction(index))

@@ -1,5 +1,6 @@
 """Products of Jacobians with vectors, and what a call for them must give: one place for all estimators."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ def sample_mean(values: jax.Array, axis: int) -> Sampled:
     return Sampled(jnp.mean(values, axis), jnp.std(values, axis, ddof=1) / values.shape[axis] ** 0.5)
 
 
-def check_call(model: Model, x: jax.Array, t: jax.Array | float) -> tuple[Any, jax.Array, jax.Array]:
+def check_points(model: Model, x: jax.Array, t: jax.Array | float) -> tuple[Any, jax.Array, jax.Array]:
     """Return the model as a pytree, and points and noise variance of one precision.
 
     Args:
@@ -39,8 +40,7 @@ def check_call(model: Model, x: jax.Array, t: jax.Array | float) -> tuple[Any, j
 
     Raises:
       InputError: if ``x`` is not a floating-point ``(B, d)`` of at least one point and one coordinate, or not finite;
-        if ``t`` is not a positive finite number; if the model cannot be called or its result has not the shape of a
-        point.
+        if ``t`` is not a positive finite number; if the model cannot be called.
     """
     if not callable(model):
         raise InputError(f"model: {type(model).__name__} cannot be called; give (x, t) -> x_hat of one point")
@@ -54,11 +54,23 @@ def check_call(model: Model, x: jax.Array, t: jax.Array | float) -> tuple[Any, j
     if not isinstance(t, jax.core.Tracer) and not (jnp.ndim(t) == 0 and 0 < t < jnp.inf):
         raise InputError(f"t: {t} is not a noise variance; give one positive number")
     t = jnp.asarray(t, x.dtype)
-    if jax.tree_util.all_leaves([model]):
+    if isinstance(model, functools.partial):  # what it binds are arguments of a compiled program, not constants
+        model = jax.tree_util.Partial(model.func, *model.args, **model.keywords)
+    elif jax.tree_util.all_leaves([model]):
         model = jax.tree_util.Partial(model)
-    shape = jax.eval_shape(model, x[0], t).shape
-    if shape != x.shape[1:]:
-        raise InputError(f"model: gives shape {shape} for a point of shape {x.shape[1:]}; give x_hat of the same shape")
+    return model, x, t
+
+
+def check_result(shape: tuple[int, ...], point: jax.Array) -> None:
+    """Raise an InputError if what a model gives has not the shape of its point."""
+    if shape != point.shape:
+        raise InputError(f"model: gives shape {shape} for a point of shape {point.shape}; give x_hat of the same shape")
+
+
+def check_call(model: Model, x: jax.Array, t: jax.Array | float) -> tuple[Any, jax.Array, jax.Array]:
+    """The same as :func:`check_points`, and an InputError if the model's result has not the shape of a point."""
+    model, x, t = check_points(model, x, t)
+    check_result(jax.eval_shape(model, x[0], t).shape, x[0])
     return model, x, t
 
 

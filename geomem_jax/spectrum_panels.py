@@ -55,7 +55,7 @@ def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) ->
     """Sorted singular values of a rung against the noise variance, at position ``at_size`` of the dataset sizes.
 
     Shaded: the bulks that random-matrix theory predicts of the linear rung, with a vertical line below which its total
-    gap is high enough to be seen.  Lines: ``1 - g`` by the law of another rung, for the variances of the figure of gains.
+    gap is high enough to be seen.  Lines: ``1 - g`` by the law of another rung, for the variances of other figures.
     """
     noises, n = dataset["noise_variance"].values, int(dataset["dataset_size"].values[at_size])
     dense, style = np.geomspace(noises.min(), noises.max(), 129), STYLES[rung]

@@ -2,33 +2,27 @@ r"""Network rungs: multilayer perceptrons whose parameters are trained (:mod:`ge
 
 Two networks, each a :class:`~geomem_jax.denoisers.trainable.Trainable`.
 
-:func:`edm_mlp`, the default.  With the noise variance ``t`` and the data variance :math:`v` (a scalar),
-
-.. math:: D(x,t)=c_{\rm skip}x+c_{\rm out}F(c_{\rm in}x,\tfrac18\log t),\quad c_{\rm skip}=\frac v{v+t},\quad
-          c_{\rm out}^2=\frac{vt}{v+t},\quad c_{\rm in}^2=\frac1{v+t},
-
-so that input and target of ``F`` have unit variance at every ``t``, and with the weight :math:`1/c_{\rm out}^2` its
-loss is the plain squared error of ``F``.  Hidden layers are linear maps and SiLU; the noise enters the first one beside
-the point, as sines and cosines.  The last layer starts at zero, so training starts from :math:`D=c_{\rm skip}x`.
+:func:`edm_mlp`, the default: a network ``F``, preconditioned as in :mod:`geomem_jax.denoisers.edm`.  Hidden layers
+are linear maps and SiLU; the noise enters the first one beside the point, as sines and cosines.  The last layer starts
+at zero, so training starts from the skip connection alone, :math:`D=c_{\rm skip}x`.
 
 :func:`paper_toy`, the network of *Losing dimensions* (arXiv 2410.08727): two residual blocks of LayerNorm, SiLU and a
 linear map, a sinusoidal embedding of the noise standard deviation (its raw value), and prediction of the noise,
 :math:`D(x,t)=x-\sqrt t\,\epsilon(x,\sqrt t)`, with the weight :math:`1/t` that makes the loss that of the noise.
 
-Source.  Karras et al. (2022), arXiv 2206.00364, table 1; the toy network as in the authors' released code.
+Source.  The toy network as in the authors' released code.
 """
 
 import functools
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from geomem_jax.denoisers.edm import FREQUENCIES, noise_features, preconditioned
 from geomem_jax.denoisers.trainable import Params, Trainable
 
-FREQUENCIES = 8  # of the noise embedding of the MLP, an octave apart
 TOY_WIDTH = 128
 TOY_EMBEDDING = 512
 
@@ -44,8 +38,7 @@ class _MLP(nnx.Module):
         self.last = nnx.Linear(width, dimension, kernel_init=nnx.initializers.zeros, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, noise_level: jax.Array) -> jax.Array:
-        angles = noise_level * (math.pi / 2) * 2.0 ** jnp.arange(FREQUENCIES, dtype=x.dtype)
-        hidden = jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)])
+        hidden = jnp.concatenate([x, noise_features(noise_level)])
         for layer in self.hidden:
             hidden = nnx.silu(layer(hidden))
         return self.last(hidden).astype(x.dtype)
@@ -63,20 +56,7 @@ def edm_mlp(dimension: int, width: int, depth: int, data_variance: float, *, bfl
       bfloat16: compute ``F`` in bfloat16; parameters and everything else stay in single precision.
     """
     dtype = jnp.bfloat16 if bfloat16 else None
-    make = functools.partial(_MLP, dimension, width, depth, dtype)
-    graph = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-
-    def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(make(nnx.Rngs(params=key)), nnx.Param))
-
-    def denoise(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
-        total = data_variance + t
-        network = nnx.merge(graph, params)
-        output = network(x * jax.lax.rsqrt(total), jnp.log(t) / 8)
-        return data_variance / total * x + jnp.sqrt(data_variance * t / total) * output
-
-    def weight(t: jax.Array) -> jax.Array:
-        return (data_variance + t) / (data_variance * t)
+    trainable = preconditioned(functools.partial(_MLP, dimension, width, depth, dtype), data_variance)
 
     def narrow(params: Params, used: jax.Array) -> Params:
         """Set what leads to and from the other units to 0, where training leaves it, as SiLU(0) = 0."""
@@ -90,7 +70,7 @@ def edm_mlp(dimension: int, width: int, depth: int, data_variance: float, *, bfl
             hidden[index] = {"kernel": kernel, "bias": layer["bias"] * kept}
         return {"hidden": hidden, "last": params["last"] | {"kernel": params["last"]["kernel"] * kept[:, None]}}
 
-    return Trainable(init, denoise, weight, narrow)
+    return trainable._replace(narrow=narrow)
 
 
 class _Block(nnx.Module):

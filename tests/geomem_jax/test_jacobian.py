@@ -139,8 +139,9 @@ def test_a_limit_too_small(traced: bool) -> None:
 @pytest.mark.parametrize(
     ("x", "basis", "message"),
     [
-        (np.zeros(3, np.float32), None, r"x must be points in rows, \(B, d\), got shape \(3,\)"),
-        (np.zeros((2, 3), int), None, "x must be floating-point numbers, got int"),
+        (np.zeros(3, np.float32), None, r"x: shape is \(3,\); give"),
+        (np.zeros((2, 3), int), None, "x: dtype is int"),
+        (np.full((2, 3), np.nan, np.float32), None, "x: has NaN"),
         (np.zeros((2, 3), np.float32), np.eye(4), r"basis must be \(3, k\), .* got shape \(4, 4\)"),
     ],
 )
@@ -149,9 +150,14 @@ def test_wrong_shapes(x: np.ndarray, basis: np.ndarray | None, message: str) -> 
         jacobian.gains(lambda x, t: x, x, 0.1, basis)
 
 
+def test_a_model_of_other_points_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^model: gives shape \(2,\) for a point of shape \(6,\)"):
+        jacobian.full(lambda x, t: x[:2], points(), 0.1)
+
+
 @pytest.mark.parametrize("t", [0, -0.1, float("nan")])
 def test_no_noise(t: float) -> None:
-    with pytest.raises(InputError, match=f"^t must be a noise variance > 0, got t = {t}$"):
+    with pytest.raises(InputError, match=f"^t: {t} is not a noise variance"):
         jacobian.spectrum(lambda x, t: x, points(), t)
 
 
