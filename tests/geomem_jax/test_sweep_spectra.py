@@ -107,11 +107,12 @@ def test_the_dimension_is_drawn_where_a_gap_is_seen():
     dataset = plotted.simulated()
     dataset["gap_dimension"].loc[{"rung": "empirical", "dataset_size": plotted.SIZES[:3]}] = np.nan
     dataset["gap_dimension"].loc[{"rung": "empirical", "dataset_size": plotted.SIZES[3], "seed": [0, 1, 2]}] = np.nan
+    dataset["gap_dimension"].loc[{"rung": "empirical", "dataset_size": plotted.SIZES[4], "seed": range(5)}] = np.nan
     axes = Figure().subplots()
     spectrum_panels.gap_dimension(axes, dataset, 0)
     drawn = {line.get_label(): line.get_data() for line in axes.get_lines()}
     np.testing.assert_array_equal(drawn["linear"][1], np.full(6, 24))
-    np.testing.assert_array_equal(drawn["empirical"][1], [np.nan, np.nan, np.nan, 24, 24, 24])
+    np.testing.assert_array_equal(drawn["empirical"][1], [np.nan, np.nan, np.nan, 24, np.nan, 24])
     # Fewer points than directions show as many directions as there are points.
     assert spectrum_panels.visible_dimension(dataset, 8, 0.03) == 8
     assert spectrum_panels.visible_dimension(dataset, 2048, 0.03) == 24

@@ -130,6 +130,20 @@ def test_a_member_that_is_not_finite_is_named_and_frozen_and_the_others_go_on() 
         chex.assert_trees_all_equal(select(end.params, index), select(healthy.params, index))
 
 
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_a_gradient_alone_that_is_not_finite_fails(what: str) -> None:
+    """Square root of a parameter at 0, or an infinite offset that no parameter changes."""
+
+    def denoise(params: dict[str, jax.Array], x: jax.Array, t: jax.Array) -> jax.Array:
+        return jnp.sqrt(params["a"]) * x if what == "gradient" else jnp.stack([params["a"] * t, jnp.inf, 0.0])
+
+    model = Trainable(lambda key: {"a": jnp.float32(what == "loss")}, denoise, lambda t: 1 / t)
+    recipe = RECIPE._replace(model=model, optimizer=optax.sgd(0.1))
+    end = run(recipe, MEMBERS, (2,))
+    assert np.asarray(end.failed).tolist() == [0] * 4
+    chex.assert_trees_all_equal(end.params, {"a": jnp.full(4, float(what == "loss"))})
+
+
 def test_a_step_is_what_a_plain_loop_does() -> None:
     """One member, written again with nothing but NumPy's formula of the loss and optax by hand."""
     state = training.start(RECIPE, ROOT, MEMBERS)
