@@ -13,6 +13,7 @@ gains differ from the direct formula in float64 by more than the bound that the 
 import argparse
 import json
 import multiprocessing
+import platform
 import resource
 import statistics
 import sys
@@ -171,15 +172,23 @@ def measure(n: int, d: int) -> dict[str, object]:
     }
 
 
+def processor() -> str:
+    """Name of the processor of this machine."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
 def records(
     benchmark: str, measure: Callable[..., dict[str, object]], cases: Sequence[tuple]
 ) -> Iterator[dict[str, object]]:
     """Measure every case in a fresh process."""
-    commit = sweep._commit()
+    origin = {"benchmark": benchmark, "commit": sweep._commit(), "processor": processor()}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn, max_tasks_per_child=1) as processes:
         for case in cases:
-            yield {"benchmark": benchmark, "commit": commit} | processes.submit(measure, *case).result()
+            yield origin | processes.submit(measure, *case).result()
 
 
 def run(
