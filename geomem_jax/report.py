@@ -1,41 +1,18 @@
-"""The report of a run: one HTML file that needs nothing outside itself, neither network nor script."""
+"""The report of a run: one HTML file that needs nothing outside itself."""
 
-import base64
 import json
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from geomem_jax import compare, participation, plots, spectrum_panels
+from geomem_jax import compare, html, participation, plots, spectrum_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.formatting import format_interval, spaced
 from geomem_jax.laws import label
 from geomem_jax.results import NETWORK
 from geomem_jax.statistics import MIN_SEEDS
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 74rem;
-  margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
-h1, h2 { line-height: 1.2; }
-h2 { margin-top: 2.2rem; border-bottom: 1px solid #bbb; }
-p, li, dd { max-width: 48rem; }
-.verdict { border-left: 5px solid #0072b2; background: #f1f6fa; padding: .7rem 1rem; max-width: 52rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-.caption { font-size: .92rem; margin-bottom: .4rem; }
-th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 2px solid #555; white-space: normal; vertical-align: bottom; }
-.settings td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-figure { margin: 1.5rem 0; }
-img { min-width: 46rem; max-width: 100%; height: auto; }
-figcaption { max-width: 52rem; }
-dt { font-weight: 600; margin-top: .6rem; }
-"""
 
 POINT_DEPENDENT = (
     "empirical",
@@ -94,21 +71,6 @@ points</em>: a point outside it plus noise.</dd>
 """
 
 
-def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table that scrolls in its own box; every cell is escaped, the first of a row is its heading."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
-    return (
-        # Outside the box: a caption inside would be cut off with the table.
-        f'<p class="caption">{escape(caption)}</p>'
-        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table class="{kind}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
 def _freeze_out(dataset: xr.Dataset, t: float) -> str:
     rows = compare.freeze_out_table(dataset, t)
     chosen = spaced(len(rows))
@@ -135,7 +97,7 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
     networks = compare.networks_in_words(dataset)
     if networks is not None:
         text += f"<p>{escape(networks)} {NETWORKS}</p>"
-    return "<h2>Freeze-out sizes</h2>" + text + _table(caption, header, cells)
+    return "<h2>Freeze-out sizes</h2>" + text + html.table(caption, header, cells)
 
 
 def _time(log_time: float, grid: tuple[float, float]) -> str:
@@ -156,21 +118,13 @@ def _crossings(dataset: xr.Dataset) -> str:
         return "<p>No training set of at least three points is measured.</p>"
     header = ["N", "predicted t_c", "measured", "predicted / measured"]
     caption = "Noise variance at which the mean participation ratio at training points is ½, with 95 % intervals."
-    return _table(caption, header, cells)
-
-
-def _figure(figure: plots.Figure, alternative: str, caption: str) -> str:
-    data = base64.b64encode(plots.png(figure)).decode("ascii")
-    image = f'<img src="data:image/png;base64,{data}" alt="{escape(alternative)}">'
-    # On a narrow screen the picture scrolls in its own box: shrunk to fit, its letters could not be read.
-    image = f'<div class="scroll" role="region" aria-label="{escape(alternative)}" tabindex="0">{image}</div>'
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+    return html.table(caption, header, cells)
 
 
 def _figures(dataset: xr.Dataset) -> str:
     spectra = ""
     if spectrum_panels.is_measured(dataset):
-        spectra = _figure(
+        spectra = html.figure(
             plots.spectra(dataset),
             "Sorted singular values of the score Jacobian against noise variance, and the gaps between them.",
             "<strong>Spectra.</strong> Above, the sorted singular values of the score Jacobian at one dataset size: 1 "
@@ -187,7 +141,7 @@ def _figures(dataset: xr.Dataset) -> str:
         "over training sets, for networks ranges. A rung and its laws share a colour. For the empirical score of "
         "Gaussian data there are two: the empirical law, leading order as the number of directions grows, and the "
         "exact average.</p>"
-        + _figure(
+        + html.figure(
             plots.gains(dataset),
             "Relative gain of every rung made from N points against dataset size and against noise variance.",
             "<strong>Gains.</strong> Left, against the dataset size at one noise variance; right, against the noise "
@@ -195,7 +149,7 @@ def _figures(dataset: xr.Dataset) -> str:
             "(dotted) it moves as with infinite data. Arrows at the upper edge stand for points above it. Networks "
             "have no law: beside them are, faint, those of the other rungs.",
         )
-        + _figure(
+        + html.figure(
             plots.freeze_out_maps(dataset),
             "Maps of the measured relative gain over direction and dataset size, with freeze-out sizes.",
             "<strong>Which directions freeze where.</strong> Each row is a direction (large variance above), each "
@@ -203,13 +157,13 @@ def _figures(dataset: xr.Dataset) -> str:
             "freeze-out sizes that the laws predict, the heavy one for this rung; points are those measured, with "
             "intervals, and arrows point to sizes outside the grid. Agreement: the points lie on the heavy line.",
         )
-        + _figure(
+        + html.figure(
             plots.noise_and_dimension(dataset),
             "Effective noise and soft dimension of all rungs against dataset size.",
             "<strong>One number per dataset size.</strong> Left, the effective noise: finite data act like more noise "
             "than there is (dotted). Right, the sum of the gains: how many directions are free.",
         )
-        + _figure(
+        + html.figure(
             plots.condensation(dataset),
             "Participation ratio against dataset size, and the noise variance at which it crosses one half.",
             "<strong>Condensation.</strong> Left, how nearly one training point answers alone; right, the noise "
@@ -229,7 +183,7 @@ def _settings(dataset: xr.Dataset) -> str:
             rows.append((str(name), str(value)))
     for dimension in ("dataset_size", "noise_variance"):
         rows.append((dimension, ", ".join(f"{number:.6g}" for number in dataset[dimension].values)))
-    return "<h2>How this was made</h2>" + _table(
+    return "<h2>How this was made</h2>" + html.table(
         "Settings and versions of this run.", ("what", "value"), rows, "settings"
     )
 
@@ -268,11 +222,6 @@ def write(dataset: xr.Dataset, path: Path) -> None:
         + GLOSSARY
         + _settings(dataset)
     )
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name}: freeze-out by theory and measurement</title><style>{STYLE}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
-    )
+    page = html.page(f"{dataset.attrs['name']}: freeze-out by theory and measurement", body)
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
