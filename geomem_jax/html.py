@@ -18,9 +18,9 @@ h2 { margin-top: 2.2rem; border-bottom: 1px solid #bbb; }
 p, li, dd { max-width: 48rem; }
 .verdict { border-left: 5px solid #0072b2; background: #f1f6fa; padding: .7rem 1rem; max-width: 52rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 .caption { font-size: .92rem; margin-bottom: .4rem; }
-th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th, td { padding: .25rem .4rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #555; white-space: normal; vertical-align: bottom; }
 thead button { all: unset; cursor: pointer; }

@@ -87,7 +87,7 @@ def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) ->
         axes.plot(BLANK, BLANK, color="0.3", linewidth=1.5, alpha=faint, label=f"1 − mean gain, {label(law)} law")
     if rung != NETWORK:
         above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
-        legend = axes.legend(**above, ncols=2, frameon=False, handletextpad=0.4, columnspacing=1)
+        legend = axes.legend(**above, frameon=False, handletextpad=0.4, labelspacing=0.2)
         legend.set_in_layout(False)  # it may reach over the edge of a narrow panel
     mean, lower, upper = (
         ends[at_size] for ends in curves.interval(dataset, rung, _values(dataset, "singular_value", rung))
@@ -96,7 +96,7 @@ def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) ->
         interval = curves.Interval(mean[:, order], lower[:, order], upper[:, order])
         panels.bars(axes, noises, interval, style._replace(color="0.25" if rung == "linear" else style.color))
     axes.set(xscale="log", ylim=(-0.03, 1.05), xlabel=NOISE_LABEL)
-    axes.set_title(f"{rung} rung, N = {n}", color=style.color, loc="left", pad=20)
+    axes.set_title(f"{rung} rung, N = {n}", color=style.color, loc="left", pad=32)
 
 
 def gap_against_noise(axes: Axes, dataset: xr.Dataset, at_size: int) -> None:
