@@ -17,11 +17,21 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import theory
-from geomem_jax import curves, panels, results, spectrum_panels, trained_panels
+from geomem_jax import (
+    curves,
+    formatting,
+    panels,
+    phase_diagram,
+    phase_panels,
+    results,
+    spectrum_panels,
+    trained_panels,
+)
 from geomem_jax.atomic import replacing
 from geomem_jax.errors import InputError
 from geomem_jax.freeze_out import comparison_noise
 from geomem_jax.gains import is_solved
+from geomem_jax.phases import PHASES
 from geomem_jax.trained_results import is_predicted
 
 FONT: dict[Any, Any] = {
@@ -200,6 +210,40 @@ def training(dataset: xr.Dataset) -> Figure:
         what = f"trained {trained_panels.trained(dataset)}"
         title = f"{name}: gains of {what} at noise variance t = {t:.3g}, {seeds} training sets"
         figure.suptitle(title, fontsize=13, parse_math=False)
+    return figure
+
+
+def phases(dataset: xr.Dataset) -> Figure:
+    """Draw the phases of networks over dataset size and training step, and what is frozen and copied at the end.
+
+    Args:
+      dataset: of :mod:`geomem_jax.trained_results`, with one snapshot measured or more.
+    """
+    times = dataset["noise_variance"].values
+    times = np.sort(times)[formatting.spaced(len(times), 2)]
+    maps = {(t, point): phase_diagram.over_training(dataset, t, point) for t in times for point in phase_panels.POINTS}
+    with _figure(10) as figure:
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.15, 1])[:, 0]
+        row = top.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+        for axes, ((t, point), found) in zip(row, maps.items(), strict=True):
+            phase_panels.trained_map(axes, dataset, found, t, point)
+            axes.label_outer()
+        shown = [name for name in PHASES if any((found.phase == name).any() for found in maps.values())]
+        top.legend(handles=phase_panels.handles(row[0], shown), loc="outside upper center", ncols=len(shown))
+        sampled = dataset.attrs["samples"] > 0
+        panels_below = bottom.subplots(1, 3 if sampled else 2, sharey=True)
+        phase_panels.frozen_share(panels_below[0], dataset, float(times[0]), "directions")
+        phase_panels.frozen_share(panels_below[1], dataset, float(times[0]), "variance")
+        panels_below[1].legend(loc="best", framealpha=0.85)
+        if sampled:
+            phase_panels.copied_fraction(panels_below[2], dataset, next(iter(maps.values())))
+        what = trained_panels.trained(dataset)
+        title = f"{_plain(str(dataset.attrs['name']))}: phases of {what}, {dataset.sizes['seed']} training sets"
+        figure.suptitle(title, fontsize=13, parse_math=False)
+        if not is_predicted(dataset):
+            note = "N*: to its right all directions are free under that law. "
+            note += "Early in training, what a network has not learned yet may count as free."
+            figure.supxlabel(note, fontsize=10)
     return figure
 
 
