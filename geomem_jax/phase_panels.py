@@ -12,9 +12,10 @@ import xarray as xr
 
 from geomem_jax import curves, panels
 from geomem_jax.formatting import format_size, spaced
-from geomem_jax.freeze_out import FROZEN_BELOW, predicted_sizes
+from geomem_jax.freeze_out import FROZEN_BELOW, laws, predicted_sizes
 from geomem_jax.gains import distinct_variances, grid_position, predicted_relative_gain
-from geomem_jax.phase_diagram import TRAINED, Diagram, Shares, frozen_shares, shares
+from geomem_jax.laws import LAWS_OF
+from geomem_jax.phase_diagrams import TRAINED, Diagram, Shares, Times, frozen_shares, shares
 from geomem_jax.phases import COPYING_FROM
 from geomem_jax.trained_panels import MOST_LABELS, trained
 from geomem_jax.trained_results import at_step, is_predicted, measured_steps
@@ -27,6 +28,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "unknown": {"facecolor": "white", "hatch": "oo"},
 }
 HATCH_COLOR = "0.75"
+LAW_COLOR = "#d55e00"
+OUTLINE = {"color": "white", "linewidth": 4.0}  # of a line that stands out from light and dark cells
 POINTS = {"train": "training points", "held_out": "held-out points"}
 LAWS = {"train": ("linear", "planted"), "held_out": ("linear", "empirical")}  # of gains at either kind of points
 LINE_OF = {"linear": "linear", "empirical": "empirical", "planted": "empirical"}
@@ -54,18 +57,46 @@ def handles(axes: Any, shown: Sequence[str]) -> list[Any]:
     ]
 
 
-def boundaries(axes: Any, found: Diagram, relative_gain: np.ndarray, color: str, law: str) -> None:
+def boundaries(axes: Any, found: Diagram, relative_gain: np.ndarray, law: str) -> None:
     """Draw where a law of relative gains ``(n, m, g)`` freezes the first direction, and where the last."""
     if min(relative_gain.shape[:2]) < 2:
         return
     for values, line, which in ((relative_gain.min(-1), "-", "first"), (relative_gain.max(-1), ":", "last")):
         frozen = values < FROZEN_BELOW
         if frozen.any() and not frozen.all():
-            axes.contour(
-                found.dataset_size, found.other, values.T, [FROZEN_BELOW], colors=color, linestyles=line, linewidths=2
-            )
+            for color, width in ((OUTLINE["color"], OUTLINE["linewidth"]), (LAW_COLOR, 2.0)):
+                style = {"colors": color, "linestyles": line, "linewidths": width}
+                axes.contour(found.dataset_size, found.other, values.T, [FROZEN_BELOW], **style)
             label = f"{law}: {which} direction freezes"
-            axes.plot(panels.BLANK, panels.BLANK, color=color, linestyle=line, linewidth=2, label=label)
+            axes.plot(panels.BLANK, panels.BLANK, color=LAW_COLOR, linestyle=line, linewidth=2, label=label)
+
+
+def law_boundaries(axes: Any, dataset: xr.Dataset, found: Diagram, rung: str) -> None:
+    """Draw where the law of a rung, the exact average if there is one, freezes directions at held-out points."""
+    stored = [law for law in LAWS_OF[rung] if law in laws(dataset)]
+    if stored:
+        measured = np.isin(dataset["dataset_size"].values, found.dataset_size)
+        boundaries(axes, found, predicted_relative_gain(dataset, stored[-1])[measured], "law of the rung")
+
+
+def predicted_times(axes: Any, times: Times) -> None:
+    """Draw the times that theory predicts for the exact empirical score, over the dataset size."""
+    for values, line, label in (
+        (times.onset, "--", "onset t_o"),
+        (times.condensation, "-", "condensation t_c"),
+        (times.best, ":", "best generalization t_g"),
+    ):
+        axes.plot(times.dataset_size, values, **OUTLINE)
+        axes.plot(times.dataset_size, values, color="black", linestyle=line, linewidth=2, label=label)
+
+
+def share_map(axes: Any, found: Diagram, values: np.ndarray) -> Any:
+    """Draw a share ``(n, m)`` as cells and return them, for a colour bar from 0 to 1; unknown ones are hatched."""
+    x, y = panels.cell_edges(found.dataset_size), panels.cell_edges(found.other)
+    axes.patch.set(hatch="xxx", edgecolor="0.8")
+    drawn = axes.pcolormesh(x, y, values.T, cmap="Greys", vmin=0, vmax=1.25, rasterized=True)
+    axes.set(xscale="log", yscale="log", xlim=x[[0, -1]], ylim=y[[0, -1]])
+    return drawn
 
 
 def _flow(dataset: xr.Dataset, t: float) -> np.ndarray:
@@ -86,7 +117,7 @@ def trained_map(axes: Any, dataset: xr.Dataset, found: Diagram, t: float, point:
     cells(axes, found, "training steps")
     if is_predicted(dataset):
         measured = np.isin(dataset["training_step"].values, found.other)
-        boundaries(axes, found, _flow(dataset, t)[:, measured], "black", "gradient flow")
+        boundaries(axes, found, _flow(dataset, t)[:, measured], "gradient flow")
     else:
         view = at_step(dataset, int(found.other[-1]))
         for law in LAWS[point]:

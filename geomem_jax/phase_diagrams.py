@@ -19,7 +19,8 @@ participation ratio at noised training points is 1/2 or more.  Theory puts this 
 :math:`t_c(N)` (:mod:`geomem_jax.participation`).  It is a property of ``N`` and ``t`` alone: also where gains are those
 at held-out points, of which directions may then be frozen or free within *copying*.  At leading order no direction of
 the empirical score is frozen outside it (:math:`\kappa>\sigma_i^2+2t` needs :math:`\kappa>t`, and so
-:math:`t<t_c`): its geometric memorization is what few directions round off.  The population and the linear score have
+:math:`t<t_c`): its geometric memorization is what few directions round off, and the shares (1) say what happens within
+copying.  The population and the linear score have
 Gaussian samples, so they copy nothing; networks of a sweep are not sampled, and where all of their directions are
 frozen is *collapse*.
 
@@ -33,7 +34,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+import theory
 from geomem_jax import curves
+from geomem_jax.errors import InputError
 from geomem_jax.freeze_out import FROZEN_BELOW
 from geomem_jax.gains import DistinctVariances, distinct_variances, grid_position, is_complete, relative_gain
 from geomem_jax.memorization import excess_interval
@@ -43,6 +46,7 @@ from geomem_jax.phases import phase
 from geomem_jax.statistics import Estimate, critical_t, expanded_bootstrap
 from geomem_jax.trained_results import at_step, is_predicted, measured_steps
 
+MOST_BEST = 9  # sizes
 TRAINED = "trained"  # the rung of networks in a view of a training step
 
 
@@ -101,20 +105,24 @@ def over_noise(dataset: xr.Dataset, rung: str, point: str = curves.POINT) -> Dia
       point: where its gains are measured.  Copying is decided at training points, whatever this is.
 
     Returns:
-      A :class:`Diagram`; of two points the empirical rung has no phase, as their participation ratio cannot fall
-      below 1/2.
+      A :class:`Diagram` of the sizes that are measured; of two points the empirical rung has no phase, as their
+      participation ratio cannot fall below 1/2.
 
     Raises:
-      InputError: if the result has no such rung or point class.
+      InputError: if the result has no such rung or point class, or nothing is measured.
     """
+    measured = is_complete(dataset, rung).any(axis=1)
+    if not measured.any():
+        raise InputError(f"no training set of this result is measured for the {rung} rung; let the run finish")
+    dataset = dataset.isel(dataset_size=measured)
     gain = curves.measured_relative_gain(dataset, rung, point).mean
     copied = _nothing(gain.shape[:-1])
     if rung == WEIGHTED:
         mean, lower, upper = curves.measured(dataset, "participation", rung, "train")
         mean[dataset["dataset_size"].values < SMALLEST] = np.nan
-        # One training set has no interval.
-        ends = (np.where(np.isnan(end) | np.isnan(mean), mean, np.clip(end, 0, 1)) for end in (lower, upper))
-        copied = curves.Interval(mean, *ends)
+        # One training set has no interval; a ratio of 1 may be rounded up.
+        ends = (np.where(np.isnan(end) | np.isnan(mean), mean, end) for end in (mean, lower, upper))
+        copied = curves.Interval(*(np.clip(end, 0, 1) for end in ends))
     return _diagram(dataset, dataset["noise_variance"].values, gain, copied)
 
 
@@ -236,3 +244,66 @@ def trained_in_words(dataset: xr.Dataset, t: float) -> str:
         found = over_training(dataset, t, point)
         said.append(f"at {place} {along_sizes(found.phase[:, -1], found.dataset_size)}")
     return f"phases after {found.other[-1]} steps at noise variance t = {t:.3g}: {'; '.join(said)}"
+
+
+class Times(NamedTuple):
+    """Noise variances that theory predicts from the variances alone, ``(k,)`` each; nan where there is none.
+
+    Attributes:
+      dataset_size: ``(k,)``, not whole numbers, evenly spaced in the logarithm.
+      condensation: :math:`t_c`, below which one training point explains a noised training point.
+      onset: :math:`t_o`, below which training points are traps.
+      best: :math:`t_g` of best generalization, where it is below :math:`t_c`.
+    """
+
+    dataset_size: np.ndarray
+    condensation: np.ndarray
+    onset: np.ndarray
+    best: np.ndarray
+
+
+def predicted_times(dataset: xr.Dataset) -> Times:
+    """Predict the boundaries of the exact empirical score over the sizes of a result, from three points on.
+
+    The best time, an integral that takes seconds to compile, is evaluated at :data:`MOST_BEST` sizes; between them its
+    logarithm is interpolated.
+    """
+    variances, sizes = dataset["variance"].values, dataset["dataset_size"].values
+    low, high = max(SMALLEST, sizes.min()), max(SMALLEST, sizes.max())
+    dense, few = np.geomspace(low, high, 65), np.geomspace(low, high, MOST_BEST)
+    condensation, onset, best = (
+        np.asarray(time(variances, at), np.float64)
+        for time, at in (
+            (theory.condensation_time, dense),
+            (theory.onset_time, dense),
+            (theory.best_generalization_time, few),
+        )
+    )
+    best = np.exp(np.interp(np.log(dense), np.log(few), np.log(best)))
+    return Times(dense, condensation, onset, np.where(best < condensation, best, np.nan))
+
+
+def noise_in_words(dataset: xr.Dataset) -> str:
+    """Say in one sentence where over (N, t) the empirical score copies, and where other rungs are partly frozen.
+
+    Args:
+      dataset: of :mod:`geomem_jax.results`, with the empirical rung.
+
+    Raises:
+      InputError: if nothing is measured.
+    """
+    found = over_noise(dataset, WEIGHTED, "train")
+    decided, copies = found.phase != "unknown", found.phase == "copying"
+    times = np.asarray(theory.condensation_time(dataset["variance"].values, found.dataset_size))
+    right = np.count_nonzero(((found.other < times[:, None]) == copies) & decided)
+    said = (
+        f"The exact empirical score copies in {np.count_nonzero(copies)} of {np.count_nonzero(decided)} cells over "
+        f"dataset size and noise variance, and t < t_c(N), from the variances alone, is right about {right} of them"
+    )
+    partly = []
+    for rung in map(str, dataset["rung"].values):
+        if rung not in ("population", WEIGHTED) and is_complete(dataset, rung).any():
+            share = over_noise(dataset, rung).frozen_directions
+            some = np.count_nonzero((share > 0) & (share < 1))
+            partly.append(f"{some} of {np.count_nonzero(np.isfinite(share))} cells of the {rung} rung")
+    return f"{said}; some directions are frozen and some free in {' and '.join(partly)}." if partly else f"{said}."
