@@ -18,11 +18,10 @@ from noise leaves, so one fraction serves all noise variances.
 participation ratio at noised training points is 1/2 or more.  Theory puts this at the condensation time
 :math:`t_c(N)` (:mod:`geomem_jax.participation`).  It is a property of ``N`` and ``t`` alone: also where gains are those
 at held-out points, of which directions may then be frozen or free within *copying*.  At leading order no direction of
-the empirical score is frozen outside it (:math:`\kappa>\sigma_i^2+2t` needs :math:`\kappa>t`, and so
-:math:`t<t_c`): its geometric memorization is what few directions round off, and the shares (1) say what happens within
-copying.  The population and the linear score have
-Gaussian samples, so they copy nothing; networks of a sweep are not sampled, and where all of their directions are
-frozen is *collapse*.
+the empirical score is frozen outside it (:math:`\kappa>\sigma_i^2+2t` needs :math:`\kappa>t` and so :math:`t<t_c`): its
+geometric memorization is what few directions round off, and the shares (1) say what happens within copying.  The
+population and the linear score have Gaussian samples, so they copy nothing; networks of a sweep are not sampled, and
+where all of their directions are frozen is *collapse*.
 
 Linear denoisers that are trained have no samples either and count as not copying for the same reason.
 
