@@ -11,6 +11,7 @@ from geomem_jax.data.source import Source
 from geomem_jax.sweep_spectra import Spectra
 
 NETWORKS = 2**31 - 1  # folded into the key of a run for networks, as the numbers from 0 on are for training sets
+SAMPLES = NETWORKS - 1  # likewise for what networks are sampled from
 
 
 class Grid(NamedTuple):

@@ -57,7 +57,7 @@ def _train(options: TrainOptions) -> None:
     if jax.process_index() > 0:
         return
     tables.print_trained(dataset)
-    print(f"\nresult: {folder / train.RESULTS}, figure: {folder / train.FIGURE}")
+    print(f"\nresult: {folder / train.RESULTS}, figures: {', '.join(str(folder / name) for name in train.FIGURES)}")
 
 
 def _parse() -> OverlayOptions | PredictOptions | TrainOptions:

@@ -75,8 +75,14 @@ class MemorizationReport(NamedTuple):
     p_value: float
 
 
-def _distinct_first(train: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return an order of rows that begins with the first of each set of equal ones, and how many there are."""
+def distinct_first(train: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return an order of rows that begins with the first of each set of equal ones, and how many there are.
+
+    Both parts of the order ascend.
+
+    Raises:
+      InputError: if fewer than two rows are distinct, or they differ so little that squares underflow.
+    """
     plain = np.add(train, 0.0, order="C")  # -0 becomes 0: equal numbers are equal bytes
     _, first = np.unique(plain.view(np.dtype((np.void, plain[0].nbytes)))[:, 0], return_index=True)
     if len(first) < 2:
@@ -84,6 +90,7 @@ def _distinct_first(train: np.ndarray) -> tuple[np.ndarray, int]:
     spread = np.ptp(train, axis=0).max()
     if spread < SMALLEST_SPREAD:
         raise InputError(f"train: points differ by {spread:.3g} at most, below {SMALLEST_SPREAD:g}; rescale all points")
+    first.sort()
     repeated = np.ones(len(train), bool)
     repeated[first] = False
     return np.concatenate([first, np.flatnonzero(repeated)]), len(first)
@@ -105,7 +112,7 @@ def nearest_ratio(x: ArrayLike, train: ArrayLike) -> tuple[np.ndarray, np.ndarra
     """
     queries, points = check_rows(x, "x"), check_rows(train, "train", 2)
     check_same_dimension(queries, "x", points, "train")
-    order, count = _distinct_first(points)
+    order, count = distinct_first(points)
     found = two_nearest(jnp.asarray(points[order]), count, jnp.asarray(queries))
     nearest, second = np.asarray(found.distance, np.float64).T
     # Distinct points can be so near that both squares underflow: x is a copy of them.
@@ -144,7 +151,7 @@ def memorization_report(samples: ArrayLike, train: ArrayLike, held_out: ArrayLik
         fresh_ratio,
         fraction_interval(count, len(generated)),
         fraction_interval(fresh_count, len(fresh)),
-        _excess(count, len(generated), fresh_count, len(fresh)),
+        excess_interval(count, len(generated), fresh_count, len(fresh)),
         median_interval(ratio, (0.0, 1.0)),
         median_interval(fresh_ratio, (0.0, 1.0)),
         _p_value(count, len(generated), fresh_count, len(fresh)),
@@ -156,8 +163,11 @@ def _p_value(count: int, n: int, fresh_count: int, m: int) -> float:
     return float(stats.hypergeom.sf(count - 1, n + m, count + fresh_count, n))
 
 
-def _excess(count: int, n: int, fresh_count: int, m: int) -> Estimate:
-    """Fraction beyond chance, (3): intervals of 97.5 % of both fractions hold together in 95 % of cases."""
+def excess_interval(count: int, n: int, fresh_count: int, m: int) -> Estimate:
+    """Estimate the fraction beyond chance, (3), if ``count`` of ``n`` samples count as copied.
+
+    Of ``m`` held-out points ``fresh_count`` do.  Intervals of 97.5 % of both fractions hold together in 95 % of cases.
+    """
     fraction, chance = (fraction_interval(*of, 1 - ALPHA / 2) for of in ((count, n), (fresh_count, m)))
 
     def beyond(copied: float, by_chance: float) -> float:

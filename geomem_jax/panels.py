@@ -178,7 +178,7 @@ def variance_legend(axes: Axes, dataset: xr.Dataset) -> None:
         axes.add_artist(laws_legend)
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
+def cell_edges(centres: np.ndarray) -> np.ndarray:
     """Edges of cells around ascending centres on a logarithmic axis."""
     logs = np.log(centres)
     if len(logs) == 1:
@@ -201,7 +201,7 @@ def freeze_out_map(axes: Axes, dataset: xr.Dataset, rung: str, at: int) -> Any:
     """
     groups, sizes = distinct_variances(dataset), dataset["dataset_size"].values
     rows, t = np.arange(len(groups.variance)), float(dataset["noise_variance"].values[at])
-    edges = _edges(sizes)
+    edges = cell_edges(sizes)
     axes.patch.set(hatch="xxx", edgecolor="0.8")
     cells = axes.pcolormesh(
         edges,

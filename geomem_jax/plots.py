@@ -17,11 +17,21 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import theory
-from geomem_jax import curves, panels, results, spectrum_panels, trained_panels
+from geomem_jax import (
+    curves,
+    formatting,
+    panels,
+    phase_diagrams,
+    phase_panels,
+    results,
+    spectrum_panels,
+    trained_panels,
+)
 from geomem_jax.atomic import replacing
 from geomem_jax.errors import InputError
 from geomem_jax.freeze_out import comparison_noise
 from geomem_jax.gains import is_solved
+from geomem_jax.phases import PHASES
 from geomem_jax.trained_results import is_predicted
 
 FONT: dict[Any, Any] = {
@@ -199,6 +209,87 @@ def training(dataset: xr.Dataset) -> Figure:
         name = _plain(str(dataset.attrs["name"]))
         what = f"trained {trained_panels.trained(dataset)}"
         title = f"{name}: gains of {what} at noise variance t = {t:.3g}, {seeds} training sets"
+        figure.suptitle(title, fontsize=13, parse_math=False)
+    return figure
+
+
+def phases(dataset: xr.Dataset) -> Figure:
+    """Draw the phases of networks over dataset size and training step, and what is frozen and copied at the end.
+
+    Args:
+      dataset: of :mod:`geomem_jax.trained_results`, with one snapshot measured or more.
+    """
+    times = dataset["noise_variance"].values
+    times = np.sort(times)[formatting.spaced(len(times), 2)]
+    maps = {(t, point): phase_diagrams.over_training(dataset, t, point) for t in times for point in phase_panels.POINTS}
+    with _figure(10) as figure:
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.15, 1])[:, 0]
+        row = top.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+        for axes, ((t, point), found) in zip(row, maps.items(), strict=True):
+            phase_panels.trained_map(axes, dataset, found, t, point)
+            axes.label_outer()
+        shown = [name for name in PHASES if any((found.phase == name).any() for found in maps.values())]
+        top.legend(handles=phase_panels.handles(row[0], shown), loc="outside upper center", ncols=len(shown))
+        sampled = dataset.attrs["samples"] > 0
+        panels_below = bottom.subplots(1, 3 if sampled else 2, sharey=True)
+        phase_panels.frozen_share(panels_below[0], dataset, float(times[0]), "directions")
+        phase_panels.frozen_share(panels_below[1], dataset, float(times[0]), "variance")
+        panels_below[1].legend(loc="best", framealpha=0.85)
+        if sampled:
+            phase_panels.copied_fraction(panels_below[2], dataset, next(iter(maps.values())))
+        what = trained_panels.trained(dataset)
+        title = f"{_plain(str(dataset.attrs['name']))}: phases of {what}, {dataset.sizes['seed']} training sets"
+        figure.suptitle(title, fontsize=13, parse_math=False)
+        if not is_predicted(dataset):
+            note = "N*: to its right all directions are free under that law. "
+            note += "Early in training, what a network has not learned yet may count as free."
+            figure.supxlabel(note, fontsize=10)
+    return figure
+
+
+def phase_diagram(dataset: xr.Dataset) -> Figure:
+    """Draw the phases of every rung made from N points over (dataset size, noise variance), and two shares below.
+
+    Args:
+      dataset: a result, possibly incomplete; :func:`geomem_jax.phase_diagrams.noise_in_words` reads it in a sentence.
+
+    Raises:
+      InputError: if nothing is measured.
+    """
+    others = [(rung, point) for rung in panels.shown_rungs(dataset)[1:] for point in phase_panels.POINTS]
+    shown = [("linear", curves.POINT), *others]
+    found = [phase_diagrams.over_noise(dataset, *which) for which in shown]
+    times = phase_diagrams.predicted_times(dataset)
+    with _figure(9.5) as figure:
+        body = figure.subfigures(1, 1, squeeze=False)[0, 0]  # beside whose legends there is room for a title
+        grid = body.subplots(3, len(shown), sharex=True, sharey=True)
+        for column, (rung, point), diagram in zip(grid.T, shown, found, strict=True):
+            phase_panels.cells(column[0], diagram, "")
+            share = phase_panels.share_map(column[1], diagram, diagram.frozen_directions)
+            phase_panels.share_map(column[2], diagram, diagram.frozen_variance)
+            if rung != "linear":
+                phase_panels.predicted_times(column[0], times)
+            else:
+                phase_panels.law_boundaries(column[0], dataset, diagram, rung)
+            if point == curves.POINT:
+                phase_panels.law_boundaries(column[1], dataset, diagram, rung)
+            column[0].set_title(
+                f"{rung} rung,\n{phase_panels.POINTS[point]}", color=panels.STYLES[rung].color, loc="left"
+            )
+            column[0].set_xlabel("")
+            column[2].set_xlabel(panels.SIZE_LABEL)
+        for axes, name in zip(grid[:, 0], ("phase", "frozen directions", "frozen variance"), strict=True):
+            axes.set_ylabel(f"{name}\nnoise variance t (data units²)")
+        grid[0, 0].set_xlim(panels.cell_edges(dataset["dataset_size"].values)[[0, -1]])
+        bar = body.colorbar(share, ax=list(grid[1:].flat), label="share that is frozen", pad=0.01)
+        bar.ax.set_ylim(0, 1)
+        lines = [line for axes in grid[0, :2] for line in axes.get_legend_handles_labels()[0]]
+        names = [name for name in PHASES if any((one.phase == name).any() for one in found)]
+        body.legend(handles=lines, loc="outside lower center", ncols=len(lines))
+        body.legend(handles=phase_panels.handles(grid[0, 0], names), loc="outside upper center", ncols=len(names))
+        note = "Copying: mean participation ratio at noised training points from 1/2 on, of the empirical rung alone."
+        figure.supxlabel(note, fontsize=10)
+        title = f"{_plain(str(dataset.attrs['name']))}: phases over dataset size and noise variance"
         figure.suptitle(title, fontsize=13, parse_math=False)
     return figure
 

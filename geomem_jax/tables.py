@@ -84,7 +84,7 @@ MOST_TRAINED = 8  # distinct variances, each with a row per snapshot
 
 def print_trained(dataset: "xr.Dataset") -> None:
     """Print freeze-out sizes of a result of training, at its smallest and its largest noise variance, and readings."""
-    from geomem_jax import readings
+    from geomem_jax import phase_diagrams, readings
     from geomem_jax.trained_results import is_predicted, measured_steps
 
     console = Console()
@@ -101,6 +101,8 @@ def print_trained(dataset: "xr.Dataset") -> None:
         console.print(left_out, soft_wrap=True)
     for reading in readings.readings(dataset):
         console.print(reading.line(), highlight=False, soft_wrap=True)
+    for t in times[spaced(len(times), 2)]:
+        console.print(phase_diagrams.trained_in_words(dataset, float(t)), highlight=False, soft_wrap=True)
 
 
 def _trained_table(dataset: "xr.Dataset", steps: list[int], t: float) -> Table:

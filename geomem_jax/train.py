@@ -17,25 +17,45 @@ from jax.sharding import Mesh, PartitionSpec
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from geomem_jax import checkpoints, results, runs, sharding, snapshots, sweep, trained_results, training, training_job
+from geomem_jax import (
+    checkpoints,
+    copying,
+    results,
+    runs,
+    sharding,
+    snapshots,
+    sweep,
+    trained_results,
+    training,
+    training_job,
+)
 from geomem_jax.cells import NETWORKS
 from geomem_jax.config import TrainOptions
 from geomem_jax.errors import InputError
 from geomem_jax.training_job import Job
 
 RESULTS = "trained.nc"
-FIGURE = "training.png"
+FIGURES = ("training.png", "phases.png")
 CHECKPOINT_EVERY_S = 30.0  # a kill loses at most this much work
 IDENTITY = ("out", "resume", "coordinator", "process_id", "num_processes")  # where a run is, not what it is
 
 
-def _store(dataset: xr.Dataset, job: Job, step: int, state: training.State, snapshot: snapshots.Snapshot) -> None:
+def _store(
+    dataset: xr.Dataset,
+    job: Job,
+    step: int,
+    state: training.State,
+    snapshot: snapshots.Snapshot,
+    copied: np.ndarray | None,
+) -> None:
     at = {"training_step": step}
     shape = (len(job.grid.sizes), job.grid.seeds)
     for name, values in snapshot._asdict().items():
         # (size, seed, point, noise, direction) to (point, size, noise, seed, direction)
         grid = np.asarray(values).reshape(*shape, *values.shape[1:])
         dataset[name].loc[at] = grid.transpose(2, 0, 3, 1, 4)
+    if copied is not None:
+        dataset["copied"].loc[at] = copied.reshape(shape)
     dataset["loss"].loc[at] = sharding.fetch(state.loss).reshape(shape)
     dataset["failed"][:] = sharding.fetch(state.failed).reshape(shape)
     dataset["complete"].loc[at] = 1
@@ -135,6 +155,10 @@ def _train(console: Console, folder: Path, dataset: xr.Dataset, job: Job, mesh: 
             *arrays, count = measurement
             points, keys, basis, t = sharding.put(tuple(arrays), mesh, PartitionSpec())
             members = sharding.put(job.members, mesh, PartitionSpec("member"))
+            plan = sharding.put(training_job.plan_of(job, measurement.data), mesh, PartitionSpec())
+            if plan is not None:
+                chance = sharding.fetch(copying.by_chance(mesh, points, members, plan))
+                dataset["held_out_copied"][:] = chance.reshape(len(job.grid.sizes), -1)
             for state in training.train(job.recipe, mesh, points, members, begin, job.steps, watch):
                 step = int(sharding.fetch(state.step)[0])
                 watch.state = state
@@ -143,7 +167,10 @@ def _train(console: Console, folder: Path, dataset: xr.Dataset, job: Job, mesh: 
                     snapshot = snapshots.measure(
                         job.recipe.model, mesh, points, members, state.ema, keys, basis, t, count
                     )
-                    _store(dataset, job, step, state, sharding.fetch(snapshot))
+                    copied = None
+                    if plan is not None:
+                        copied = copying.measure(job.recipe.model, mesh, points, members, state.ema, plan)
+                    _store(dataset, job, step, state, *sharding.fetch((snapshot, copied)))
                     if first:
                         results.save(dataset, folder / RESULTS)
                 watch.save()
@@ -154,7 +181,7 @@ def _train(console: Console, folder: Path, dataset: xr.Dataset, job: Job, mesh: 
 
 
 def run(options: TrainOptions, console: Console) -> tuple[Path, xr.Dataset]:
-    """Train or finish training: ``trained.nc``, ``training.png`` and ``checkpoint`` in the run's folder.
+    """Train or finish training: ``trained.nc``, two figures and ``checkpoint`` in the run's folder.
 
     Args:
       options: what to do.
@@ -190,5 +217,6 @@ def run(options: TrainOptions, console: Console) -> tuple[Path, xr.Dataset]:
         # Imported late: drawing is not needed to train.
         from geomem_jax import plots
 
-        plots.save(plots.training(dataset), folder / FIGURE)
+        for name, draw in zip(FIGURES, (plots.training, plots.phases), strict=True):
+            plots.save(draw(dataset), folder / name)
     return folder, dataset

@@ -14,6 +14,11 @@ variable                     dimensions                                         
 ``loss``                     training_step, dataset_size, seed                                    running training loss
 ``complete``                 the same                                                             1 where measured,
                                                                                                   else 0
+``copied``                   the same                                                             fraction of samples
+                                                                                                  that are copies of
+                                                                                                  training points
+``held_out_copied``          dataset_size, seed                                                   the same of held-out
+                                                                                                  points: chance
 ``failed``                   dataset_size, seed                                                   finite steps of what
                                                                                                   then failed, or -1
 ``empirical_gain``           point, dataset_size, noise_variance, seed, direction                 mean gain of the exact
@@ -27,6 +32,10 @@ variable                     dimensions                                         
                                                                                                   steps; nan as above
 ``reference_gain``           noise_variance, direction                                            gain of infinite data
 ===========================  ===================================================================  ======================
+
+``copied`` is of as many samples of each network as the attribute ``samples`` says, drawn as in
+:mod:`geomem_jax.copying`, and ``held_out_copied`` of ``held_out`` points.  Both are nan, and ``samples`` is 0, of
+linear denoisers: trained at one noise variance, they know no way from noise to a sample.
 
 Coordinates carry the numbers (``variance`` runs along ``direction``); ``noise_variance`` is a variance.  Everything
 measured of networks is of their averaged parameters.  A network that fails keeps its last finite state, so what is
@@ -56,6 +65,8 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
     "error": PER_DIRECTION,
     "loss": PER_NETWORK,
     "complete": PER_NETWORK,
+    "copied": PER_NETWORK,
+    "held_out_copied": ("dataset_size", "seed"),
     "failed": ("dataset_size", "seed"),
     "empirical_gain": ("point", "dataset_size", "noise_variance", "seed", "direction"),
     "predicted_gain": ("law", "dataset_size", "noise_variance", "direction"),

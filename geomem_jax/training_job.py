@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 import theory
-from geomem_jax import cells, data, results, sweep, trained_results, training
+from geomem_jax import cells, copying, data, results, sweep, trained_results, training
 from geomem_jax.config import TrainOptions, parse_noise_range, parse_noise_variances, parse_sizes
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import mlp, trainable_linear
@@ -33,6 +33,7 @@ class Job(NamedTuple):
       steps: training steps at which is measured, ascending; the last is the end.
       recipe: how every network is trained.
       members: the ensemble, sizes by seeds, seeds running fastest.
+      noise_range: smallest and largest noise standard deviation trained at.
       step_time: training time of a step (:mod:`theory.learning_time`) of the linear denoiser; ``None`` of others.
     """
 
@@ -41,6 +42,7 @@ class Job(NamedTuple):
     steps: tuple[int, ...]
     recipe: training.Recipe
     members: training.Members
+    noise_range: tuple[float, float]
     step_time: float | None
 
 
@@ -152,9 +154,14 @@ def job_of(options: TrainOptions) -> Job:
     steps = tuple(sorted({*training.snapshot_steps(options.steps, options.snapshots), options.steps, *extra}))
     step_time = _step_time(options, source, noise_variances[0])
     members = training.grid_members(sizes, options.seeds, noise)
-    job = Job(source, grid, steps, _recipe(options, source, step_time), members, step_time)
+    job = Job(source, grid, steps, _recipe(options, source, step_time), members, noise, step_time)
     _check_memory(job)
     return job
+
+
+def is_sampled(job: Job) -> bool:
+    """Whether members can be sampled: they are trained at many noise levels."""
+    return job.noise_range[0] < job.noise_range[1]
 
 
 def prepare(job: Job, configuration: dict[str, object]) -> xr.Dataset:
@@ -164,6 +171,7 @@ def prepare(job: Job, configuration: dict[str, object]) -> xr.Dataset:
         "points": job.grid.points,
         "held_out": job.grid.held_out,
         "random_seed": job.grid.seed,
+        "samples": copying.SAMPLES if is_sampled(job) else 0,
     }
     variances, t = job.source.variances, np.asarray(job.grid.noise_variances)
     dataset = trained_results.empty(
@@ -209,6 +217,12 @@ def measurement_of(job: Job) -> Measurement:
     return Measurement(
         drawn, keys[:, 1:], jnp.asarray(basis, dtype), jnp.asarray(job.grid.noise_variances, dtype), job.grid.points
     )
+
+
+def plan_of(job: Job, drawn: training.Data) -> copying.Plan | None:
+    """Plan the sampling of all members; ``None`` where they cannot be sampled."""
+    key = jax.random.fold_in(jax.random.key(job.grid.seed), cells.SAMPLES)
+    return copying.plan(drawn, job.members, key, job.noise_range) if is_sampled(job) else None
 
 
 def measure_empirical(dataset: xr.Dataset, job: Job, after: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from geomem_jax import data, sharding, snapshots, training
+from geomem_jax import copying, data, sharding, snapshots, training
 from geomem_jax.denoisers import mlp
 
 RECIPE = training.Recipe(
@@ -18,7 +18,7 @@ STEPS = 10
 SIZES_AND_SEEDS = {"four": ([5, 40], 2), "three": ([5, 20, 40], 1)}
 
 
-def trained(sizes: list[int], seeds: int) -> tuple[training.State, snapshots.Snapshot, list[int]]:
+def trained(sizes: list[int], seeds: int) -> tuple[training.State, snapshots.Snapshot, jax.Array | None, list[int]]:
     drawn = training.draw_data(
         data.linear_manifold([1.0, 0.5, 0.1]), [jax.random.key(seed) for seed in range(seeds)], 40, 8
     )
@@ -28,10 +28,15 @@ def trained(sizes: list[int], seeds: int) -> tuple[training.State, snapshots.Sna
     (state,) = training.train(RECIPE, mesh, drawn, members, state, (STEPS,))
     noise_keys = jax.random.split(jax.random.key(8), (seeds, 2))
     everywhere = sharding.put((drawn, noise_keys, jnp.eye(3), jnp.array([0.1, 0.5])), mesh, P())
+    plan = copying.plan(drawn, members, jax.random.key(9), (0.05, 2.0))
     drawn, noise_keys, basis, t = everywhere
     members = sharding.put(members, mesh, P("member"))
     snapshot = snapshots.measure(RECIPE.model, mesh, drawn, members, state.ema, noise_keys, basis, t, 6)
-    return sharding.fetch(state), sharding.fetch(snapshot), list(mesh.shape.values())
+    copied = None
+    if seeds > 1:  # one case is enough
+        plan = sharding.put(plan, mesh, P())
+        copied = copying.measure(RECIPE.model, mesh, drawn, members, state.ema, plan, 200)
+    return *sharding.fetch((state, snapshot, copied)), list(mesh.shape.values())
 
 
 def main(file: str, devices: str, address: str | None = None, process: str = "0", processes: str = "1") -> None:
@@ -43,8 +48,8 @@ def main(file: str, devices: str, address: str | None = None, process: str = "0"
     training.BLOCK_S *= 1e-9 ** int(process)
     saved = {}
     for case, (sizes, seeds) in SIZES_AND_SEEDS.items():
-        state, snapshot, mesh = trained(sizes, seeds)
-        for name, tree in (("state", state), ("snapshot", snapshot), ("mesh", np.array(mesh))):
+        state, snapshot, copied, mesh = trained(sizes, seeds)
+        for name, tree in (("state", state), ("snapshot", snapshot), ("copied", copied), ("mesh", np.array(mesh))):
             for path, leaf in jax.tree.leaves_with_path(tree):
                 saved[f"{case} {name}{jax.tree_util.keystr(path)}"] = leaf
     np.savez(file, **saved)

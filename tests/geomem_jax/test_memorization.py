@@ -117,12 +117,12 @@ def test_intervals_cover_the_fraction_of_copies(dimension):
 
 
 def test_the_excess_solves_the_mixture():
-    found = memorization._excess(44, 100, 100, 500)  # 0.44 = 0.3 + 0.7 * 0.2
+    found = memorization.excess_interval(44, 100, 100, 500)  # 0.44 = 0.3 + 0.7 * 0.2
     assert found.value == pytest.approx(0.3)
     assert found.lower < 0.25 < 0.35 < found.upper
-    assert memorization._excess(10, 100, 100, 500).value == 0  # fewer than chance
-    assert memorization._excess(5, 5, 1, 1) == (0, 0, 1)  # a chance of 1 cannot be excluded
-    assert memorization._excess(100, 100, 0, 500)[::2] == (1, 1)
+    assert memorization.excess_interval(10, 100, 100, 500).value == 0  # fewer than chance
+    assert memorization.excess_interval(5, 5, 1, 1) == (0, 0, 1)  # a chance of 1 cannot be excluded
+    assert memorization.excess_interval(100, 100, 0, 500)[::2] == (1, 1)
 
 
 def test_few_held_out_points_are_no_proof_either_way():

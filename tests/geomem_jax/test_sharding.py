@@ -86,7 +86,7 @@ def test_all_processes_get_the_same_bits(results: Results) -> None:
 
 def test_another_training_set_would_be_noticed(results: Results) -> None:
     """Members 0 and 1 differ in the seed alone."""
-    for name in ("state.ema['last']['kernel']", "state.loss", "snapshot.gain"):
+    for name in ("state.ema['last']['kernel']", "state.loss", "snapshot.gain", "copied"):
         value = results["one"][f"four {name}"]
         with pytest.raises(AssertionError):
             assert_same(value[1], value[0])
@@ -96,6 +96,7 @@ def test_everything_was_trained(results: Results) -> None:
     assert (results["one"]["four state.step"] == 10).all()
     assert (results["one"]["three state.failed"] == -1).all()
     assert np.isfinite(results["one"]["three snapshot.gain"]).all()
+    assert (results["one"]["four copied"] > 0).all()
 
 
 def test_several_processes_need_all_devices(monkeypatch: pytest.MonkeyPatch) -> None:

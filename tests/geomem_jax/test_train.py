@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,12 @@ from geomem_jax import (
     checkpoints,
     cli,
     config,
+    copying,
     data,
+    memorization,
     plots,
     results,
+    sampling,
     sweep,
     tables,
     train,
@@ -64,13 +68,14 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures take seconds and change nothing; the first run has one."""
-    monkeypatch.setattr(plots, "training", lambda dataset: None)
+    for name in ("training", "phases"):
+        monkeypatch.setattr(plots, name, lambda dataset: None)
     monkeypatch.setattr(plots, "save", lambda figure, path: None)
 
 
 def test_the_result_is_a_plain_file(whole):
     folder, dataset = whole
-    assert {path.name for path in folder.iterdir()} == {"trained.nc", "training.png", "checkpoint"}
+    assert {path.name for path in folder.iterdir()} == {"trained.nc", "training.png", "phases.png", "checkpoint"}
     with xr.open_dataset(folder / "trained.nc") as opened:
         assert {name: opened[name].dims for name in opened} == trained_results.DIMENSIONS
         assert opened.training_step.values.tolist() == [1, 3, 30]
@@ -79,11 +84,11 @@ def test_the_result_is_a_plain_file(whole):
         assert opened.variance.values.tolist() == [1.0, 0.25, 0.1]
         assert json.loads(opened.attrs["configuration"])["variances"] == "1,0.25,0.1"
         assert {"flax", "optax", "orbax-checkpoint", "jax"} <= set(json.loads(opened.attrs["versions"]))
-        assert opened.attrs["random_seed"] == 3
+        assert (opened.attrs["random_seed"], opened.attrs["samples"], opened.attrs["held_out"]) == (3, 128, 6)
         xr.testing.assert_identical(opened.load(), dataset)
     assert (dataset.complete == 1).all()
     assert (dataset.failed == -1).all()
-    for name in ("gain", "gain_median", "loss", "empirical_gain", "predicted_gain"):
+    for name in ("gain", "gain_median", "loss", "empirical_gain", "predicted_gain", "copied", "held_out_copied"):
         assert np.isfinite(dataset[name]).all()
     np.testing.assert_allclose(dataset.reference_gain, theory.wiener_gain([1.0, 0.25, 0.1], [0.01, 0.1]), rtol=1e-6)
     for law in ("linear", "empirical"):
@@ -131,6 +136,9 @@ def test_every_network_is_where_its_size_and_training_set_are(whole):
         "data_fingerprint": dataset.attrs["data_fingerprint"],
     }
     state = checkpoints.restore(folder, template, description)
+    sample_key = jax.random.fold_in(jax.random.key(3), cells.SAMPLES)
+    levels = sampling.noise_levels(0.02, 3, copying.STEPS)
+    sample = jax.jit(lambda params, x: sampling.probability_flow(partial(job.recipe.model.denoise, params), x, levels))
     for size_index, size in enumerate((4, 16)):
         for seed in range(2):
             params = jax.tree.map(lambda leaf, at=2 * size_index + seed: leaf[at], state.ema)
@@ -153,6 +161,16 @@ def test_every_network_is_where_its_size_and_training_set_are(whole):
                 np.testing.assert_allclose(dataset.gain.sel(at), expected, atol=2e-4)
                 error = np.mean(np.asarray(many(params, noisy, jnp.float32(0.1)) - clean) ** 2, axis=0)
                 np.testing.assert_allclose(dataset.error.sel(at), error, rtol=1e-4)
+            start = sampling.pure_noise(jax.random.fold_in(sample_key, seed), (128, 3), 3.0)
+            for found, x in (
+                (dataset.copied.sel(training_step=30), sample(params, start)),
+                (dataset.held_out_copied, drawn.held_out),
+            ):
+                ratio = memorization.nearest_ratio(x, drawn.train[:size])[0]
+                # Rounding: one sample may be on the other side.
+                copies = np.mean(ratio < 1 / 3)
+                np.testing.assert_allclose(found.sel(dataset_size=size, seed=seed), copies, atol=1.01 / 128)
+    assert np.ptp(dataset.copied.sel(training_step=30).values) > 3 / 128
     # Networks differ, so that a network at the place of another is noticed.
     ends = dataset.gain.sel(training_step=30, point="held_out", noise_variance=0.1).values.reshape(4, -1)
     assert np.abs(ends[:, None] - ends).max(axis=-1)[~np.eye(4, dtype=bool)].min() > 1e-3
@@ -259,6 +277,10 @@ def test_resume_refuses_other_options_and_other_data(whole, tmp_path):
         train.run(TrainOptions(resume=folder, steps=7), quiet())
     with pytest.raises(InputError, match=r"none/trained.nc: no such file; give the trained.nc"):
         train.run(TrainOptions(resume=tmp_path / "none"), quiet())
+    (tmp_path / "old").mkdir()
+    results.save(dataset.drop_vars("copied"), tmp_path / "old" / "trained.nc")
+    with pytest.raises(InputError, match="not a result of geomem, 'copied' is missing"):
+        train.run(TrainOptions(resume=tmp_path / "old"), quiet())
     with pytest.raises(InputError, match="exists; give another --out"):
         tiny(folder)
     for attribute, value, message in (
@@ -330,6 +352,9 @@ def test_a_linear_run_has_its_prediction_and_is_resumed(tmp_path, monkeypatch, c
         for step in (1, 30):
             got = dataset.predicted_training_gain.sel(dataset_size=size, training_step=step, noise_variance=t)
             np.testing.assert_allclose(got, theory.mean_gradient_flow_gain(v, size, t, rate * step), rtol=1e-5)
+    assert dataset.attrs["samples"] == 0  # trained at one noise variance
+    assert np.isnan(dataset.copied).all()
+    assert np.isnan(dataset.held_out_copied).all()
     # The same at every point, up to rounding.
     np.testing.assert_allclose(dataset.gain.sel(point="train"), dataset.gain.sel(point="origin"), rtol=1e-5)
     tables.print_trained(dataset)
@@ -375,6 +400,7 @@ def test_the_command_prints_a_table_and_readings(whole, tmp_path, monkeypatch, c
     monkeypatch.setattr("sys.argv", ["geomem", "train", *options, "--out", str(tmp_path / "run")])
     cli.main()
     printed = capsys.readouterr().out
+    assert "\nphases after 30 steps at noise variance t = 0.01: at training points " in printed
     assert "freeze-out sizes N* of networks at noise variance t = 0.01" in " ".join(printed.split())
     for number in range(1, 6):
         assert f"\n{number} " in printed
