@@ -17,7 +17,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import theory
-from geomem_jax import curves, panels, results, spectrum_panels, trained_panels
+from geomem_jax import ablate_job, ablation_panels, curves, panels, results, spectrum_panels, trained_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.errors import InputError
 from geomem_jax.freeze_out import comparison_noise
@@ -200,6 +200,60 @@ def training(dataset: xr.Dataset) -> Figure:
         what = f"trained {trained_panels.trained(dataset)}"
         title = f"{name}: gains of {what} at noise variance t = {t:.3g}, {seeds} training sets"
         figure.suptitle(title, fontsize=13, parse_math=False)
+    return figure
+
+
+ROW = 0.27  # inches of a condition
+
+
+def ablations(dataset: xr.Dataset) -> Figure:
+    """Draw the sequence of collapse under every condition: freeze-out sizes, and freeze-out times where N is fixed.
+
+    Args:
+      dataset: of :mod:`geomem_jax.ablate_job`, with one condition measured or more.
+    """
+    rows = [pair for of_letter in ablate_job.orders(dataset).values() for pair in of_letter.items()]
+    along_time = dataset["along_time"].values == 1
+    parts = [[pair for pair in rows if along_time[pair[0]] == kind] for kind in (True, False)]
+    drawn = [(part, kind) for part, kind in zip(parts, ("time", "size"), strict=True) if part]
+    with _figure(2.2 + len(drawn) + ROW * len(rows)) as figure:
+        ratios = [len(part) for part, _ in drawn]
+        column = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=ratios)[:, 0]
+        for axes, (part, kind) in zip(column, drawn, strict=True):
+            grid = dataset["grid"].values[[row for row, _ in part]]
+            ablation_panels.collapse(axes, dataset, part, (float(np.nanmin(grid)), float(np.nanmax(grid))))
+            axes.set_xlabel(
+                "freeze-out time t* (noise variance): frozen below it"
+                if kind == "time"
+                else "freeze-out size N* (points): frozen below it"
+            )
+        ablation_panels.legend(column[0])
+        sets = dataset.sizes["seed"]
+        title = f"Which directions freeze first? 95 % intervals over {sets} training sets (networks: fewer)"
+        figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def toy_gaps(toy: xr.Dataset) -> Figure:
+    """Draw the position of the largest drop of the paper's toy against noise and N, for every reading and point.
+
+    Args:
+      toy: of :mod:`geomem_jax.ablate_job`, with one training set measured or more.
+    """
+    points = {"origin": "origin", "held_out": "fresh points", "train": "training points"}
+    cells = list(ablate_job.toy_cells(toy))
+    rows = len(cells) // len(points)
+    with _figure(1.2 + 1.9 * rows) as figure:
+        grid = figure.subplots(rows, len(points), squeeze=False)
+        for axes, (reading, data, point, counts) in zip(grid.flat, cells, strict=True):
+            ablation_panels.positions(axes, counts, toy["dataset_size"].values, toy["noise_variance"].values)
+            axes.set_title(f"{data}, {points[point]}, {reading}", loc="left")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("N (points)")
+        for axes in grid[-1]:
+            axes.set_xlabel("noise variance t (data units squared)")
+        ablation_panels.positions_legend(grid[0, 0])
+        figure.suptitle("Position of the largest drop among the last 11 singular values of t ∇s", fontsize=13)
     return figure
 
 
