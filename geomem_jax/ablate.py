@@ -34,6 +34,7 @@ Source.  The definitions are those of arXiv 2410.08727 and of this project; what
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -41,7 +42,6 @@ import numpy as np
 
 import theory
 from geomem_jax.data.synthetic import linear_manifold
-from geomem_jax.formatting import format_size
 from geomem_jax.freeze_out import largest_crossing
 from geomem_jax.statistics import Bootstrap, concordance, expanded_bootstrap, expanded_percentile, percentile_interval
 
@@ -61,6 +61,7 @@ TITLES = {
     "g": "score model and training",
     "h": "estimator",
 }
+PLACES = {"held_out": "held-out points", "train": "training points", "origin": "the origin", "axis": "√t e_i"}
 LADDER: Levels = ((3, 1.0), (3, 0.3), (3, 0.1), (3, 0.03))
 LADDER_T = 0.1
 WEAK: Levels = ((30, 1.0), (120, 0.16))
@@ -133,10 +134,13 @@ def axis_noise(levels: Levels, normalized: bool, ratio: float = 0.5) -> float:
     r"""Noise at which the random-energy :math:`Y` along the salient axis is ``ratio`` at :data:`PROBED_SIZE` points.
 
     :math:`1-t/t_c=Y` with :math:`t_c^2=t\sigma^2/2\log N` (normalized) gives :math:`t=(1-Y)^2\sigma^2/2\log N`.  Of
-    data that are not normalized the condensation time, which is that of all axes within 1/8 nat.
+    data that are not normalized the condensation time of the origin, which is that of all axes within 1/8 nat.
     """
     if not normalized:
-        return noise_at(levels, normalized)
+        variances = variances_of(levels, normalized)
+        times = variances.max() * np.geomspace(1e-4, 100, 1000)
+        nats = np.asarray(theory.log_critical_size(variances, times, probe=2.0))  # of the origin
+        return float(f"{times[np.argmin(np.abs(nats - math.log(PROBED_SIZE)))]:.2g}")
     return float(f"{(1 - ratio) ** 2 * variances_of(levels, normalized).max() / (2 * math.log(PROBED_SIZE)):.2g}")
 
 
@@ -154,7 +158,8 @@ def conditions(quick: bool) -> list[Condition]:
         made.append(Condition("a", f"N = {size}, held-out", LADDER, (size,), times))
     weak_times = tuple(float(t) for t in np.geomspace(1e-5, 0.1, 9 if quick else 25))
     for size in (300,) if quick else (300, 5000):
-        made.append(Condition("a", f"N = {size}, 30+120 normalized, √t e, 1-Y", WEAK, (size,), weak_times, **_AXIS_Y))
+        one = Condition("a", f"N = {size}, 30+120 normalized, √t e, 1-Y", WEAK, (size,), weak_times)
+        made.append(one._replace(normalized=True, point="axis", frozen="participation"))
 
     few: Levels = ((3, 1.0), (9, 0.1))
     swapped: Levels = ((3, 0.1), (9, 1.0))
@@ -183,8 +188,9 @@ def conditions(quick: bool) -> list[Condition]:
     add("e", "√t e, each its own", point="axis")
     weak_t = noise_at(WEAK, True)
     add("e", "30+120 normalized, held-out", WEAK, weak_t, normalized=True)
+    add("e", "30+120 normalized, training", WEAK, weak_t, normalized=True, point="train")
     add("e", "30+120 normalized, origin", WEAK, weak_t, normalized=True, point="origin")
-    add("e", "30+120 normalized, √t e", WEAK, axis_noise(WEAK, True, 0), normalized=True, point="axis")
+    add("e", "30+120 normalized, √t e", WEAK, axis_noise(WEAK, True, 0.0), normalized=True, point="axis")
 
     definitions: tuple[Frozen, ...] = ("mean", "median", "absolute", "participation", "gap")
     for frozen in definitions:
@@ -194,8 +200,10 @@ def conditions(quick: bool) -> list[Condition]:
     add("f", "√t e, 1-Y", frozen="participation", point="axis")
     for frozen in ("mean", "absolute", "participation"):
         name = f"30+120 normalized, √t e, {_DEFINITIONS[frozen]}"
-        at = axis_noise(WEAK, True, 0.5 if frozen == "participation" else 0)
+        at = axis_noise(WEAK, True, 0.5 if frozen == "participation" else 0.0)
         add("f", name, WEAK, at, normalized=True, point="axis", frozen=frozen)
+
+    add("f", "30+120 Gaussian, √t e, 1-Y", WEAK, axis_noise(WEAK, False), point="axis", frozen="participation")
 
     add("g", "linear score", model="linear", t=0.03)
 
@@ -297,19 +305,6 @@ def tau_in_words(found: Order) -> str:
     return alone if np.isnan(found.tau.lower) else f"{alone} [{found.tau.lower:+.2f}, {found.tau.upper:+.2f}]"
 
 
-def sequence(found: Order, grid: tuple[float, float], along_time: bool) -> str:
-    """Write the groups in the order in which they freeze, as data get scarce or noise falls, with sizes or times."""
-    values = found.sizes.estimate
-    names = [f"{variance:.3g}" for variance in found.variance]
-    write: Callable[[float], str] = (
-        (lambda value: f"{math.exp(value):.2g}" if math.isfinite(value) else ("below" if value < 0 else "above"))
-        if along_time
-        else (lambda value: format_size(value, grid))
-    )
-    ranked = sorted(range(len(values)), key=lambda group: -values[group])
-    return ", ".join(f"{names[group]}: {write(values[group])}" for group in ranked)
-
-
 def sentence(letter: str, found: dict[str, Order]) -> str:
     """Say of one experiment under which of its conditions which order holds."""
     parts = []
@@ -324,16 +319,20 @@ def sentence(letter: str, found: dict[str, Order]) -> str:
     return f"({letter}) {TITLES[letter]}. {'. '.join(part[0].upper() + part[1:] for part in parts)}."
 
 
-def conclusion(found: dict[str, dict[str, Order]]) -> str:
-    """Answer the paper's claim, by the number of conditions and their names."""
-    kinds: dict[str, list[str]] = {"salient first": [], "fine first": [], "undecided": [], "no order": []}
-    for letter, of_letter in found.items():
-        for label, one in of_letter.items():
-            kinds[verdict(one)].append(f"({letter}) {label}")
-    total = sum(len(named) for named in kinds.values())
-    holds = "; ".join(kinds["salient first"]) or "nowhere"
-    return (
-        f"'Salient features collapse first': it holds under {len(kinds['salient first'])} of {total} conditions: "
-        f"{holds}. It reverses (fine detail first) under {len(kinds['fine first'])}; {len(kinds['undecided'])} are "
-        f"undecided and {len(kinds['no order'])} have no order."
-    )
+def conclusion(found: list[tuple[str, str, Order]]) -> str:
+    """Answer the paper's claim: how often each order is found, and for which data and at which points.
+
+    Args:
+      found: data (Gaussian or normalized), point class, and order of every condition.
+    """
+    said = []
+    for kind, words in (
+        ("salient first", "'Salient features collapse first' holds under"),
+        ("fine first", "It reverses (fine detail first) under"),
+        ("undecided", "Undecided:"),
+        ("no order", "Without an order:"),
+    ):
+        places = Counter(f"{data} data at {PLACES[point]}" for data, point, one in found if verdict(one) == kind)
+        where = "; ".join(f"{place} ({count})" for place, count in places.most_common())
+        said.append(f"{words} {places.total()} of {len(found)} conditions" + (f": {where}." if where else "."))
+    return " ".join(said)

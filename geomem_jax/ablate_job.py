@@ -27,7 +27,7 @@ from geomem_jax.errors import InputError
 RESULTS, TOY = "ablate.nc", "toy.nc"
 FIGURE, TOY_FIGURE, SUMMARY = "ablations.png", "toy.png", "summary.txt"
 PAPER = "paper"
-TEXTS = ("experiment", "label", "model", "point", "frozen", "estimator")
+TEXTS = ("experiment", "label", "data", "model", "point", "frozen", "estimator")
 DIMENSIONS = {
     "response": ("condition", "seed", "position", "group"),
     "grid": ("condition", "position"),
@@ -37,7 +37,7 @@ DIMENSIONS = {
     "along_time": ("condition",),
     "reference_participation": ("condition",),
     "complete": ("condition",),
-} | {name: ("condition",) for name in TEXTS}
+} | dict.fromkeys(TEXTS, ("condition",))
 TOY_DIMENSIONS = {
     "count": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "above"),
     "complete": ("seed",),
@@ -114,10 +114,8 @@ def prepare(job: Job, attributes: dict[str, object]) -> xr.Dataset:
         dataset["noise_variance"][row] = np.nan if condition.along_time else condition.times[0]
         dataset["along_time"][row] = condition.along_time
     dataset["complete"][:] = 0
-    texts = {
-        name: ("condition", np.array([getattr(one, name) for one in job.conditions], dtype=str)) for name in TEXTS
-    }
-    return dataset.assign(texts)
+    plain = [one._asdict() | {"data": "normalized" if one.normalized else "Gaussian"} for one in job.conditions]
+    return dataset.assign({name: ("condition", np.array([one[name] for one in plain], str)) for name in TEXTS})
 
 
 def prepare_toy(chosen: toy_gaps.Plan, attributes: dict[str, object]) -> xr.Dataset:
@@ -208,16 +206,11 @@ def orders(dataset: xr.Dataset) -> dict[str, dict[int, Order]]:
     return found
 
 
-def labelled(dataset: xr.Dataset) -> dict[str, dict[str, Order]]:
-    """The same by label."""
-    labels = [str(label) for label in dataset["label"].values]
-    return {letter: {labels[row]: one for row, one in rows.items()} for letter, rows in orders(dataset).items()}
-
-
 def toy_cells(toy: xr.Dataset) -> Iterator[tuple[str, str, str, np.ndarray]]:
-    """Every reading, data and point class with its counts ``(size, S, T, d)`` of the training sets that are measured."""
+    """Every reading, data and point class, and counts ``(size, S, T, d)`` of the training sets that are measured."""
     done = toy["complete"].values == 1
-    counts = toy["count"].transpose("reading", "data", "point", "dataset_size", "seed", "noise_variance", "above").values
+    dims = ("reading", "data", "point", "dataset_size", "seed", "noise_variance", "above")
+    counts = toy["count"].transpose(*dims).values
     for i, reading in enumerate(toy["reading"].values):
         for j, data in enumerate(toy["data"].values):
             for k, point in enumerate(toy["point"].values):
@@ -252,7 +245,9 @@ def _start(options: AblateOptions) -> tuple[Path, Job, xr.Dataset, xr.Dataset | 
 
 def _resume(given: AblateOptions, folder: Path) -> tuple[Path, Job, xr.Dataset, xr.Dataset | None]:
     if given != AblateOptions(resume=folder):
-        raise InputError(f"--resume {folder} finishes that run with its own options; give no others, or start a new run")
+        raise InputError(
+            f"--resume {folder} finishes that run with its own options; give no others, or start a new run"
+        )
     path = folder / RESULTS
     dataset = results.load(path, DIMENSIONS)
     try:

@@ -10,19 +10,14 @@ from geomem_jax.ablate import Order
 from geomem_jax.formatting import format_interval
 
 
-def _sizes(found: Order, grid: tuple[float, float], along_time: bool) -> str:
-    """The groups in the order in which they freeze, with sizes or times and their intervals."""
-    ends = np.stack([found.sizes.estimate, found.sizes.lower, found.sizes.upper], axis=1)
-    lines = []
-    for group in sorted(range(len(ends)), key=lambda group: -ends[group, 0]):
-        value, lower, upper = ends[group].tolist()
-        if along_time:
-            shown = " to ".join(f"{np.exp(end):.2g}" for end in (lower, upper))
-            written = f"t* {np.exp(value):.2g} [{shown}]"
-        else:
-            written = f"N* {format_interval((value, lower, upper), grid)}"
-        lines.append(f"{found.variance[group]:.3g}: {written}")
-    return "\n".join(lines)
+def _end(found: Order, group: int, grid: tuple[float, float], along_time: bool) -> str:
+    """Size or time of one group with its interval."""
+    value, lower, upper = (float(ends[group]) for ends in (found.sizes.estimate, found.sizes.lower, found.sizes.upper))
+    if not along_time:
+        return format_interval((value, lower, upper), grid)
+    with np.errstate(over="ignore"):
+        shown = f"{np.exp(value):.2g}"
+        return f"t = {shown}" if np.isnan(lower) else f"t = {shown} [{np.exp(lower):.2g}, {np.exp(upper):.2g}]"
 
 
 def _ratio(found: Order) -> str:
@@ -36,28 +31,25 @@ def _ratio(found: Order) -> str:
     return f"{value:.3g}" if np.isnan(lower) else f"{value:.3g} [{lower:.3g}, {upper:.3g}]"
 
 
-def orders_table(dataset: xr.Dataset) -> Table:
+def orders_table(dataset: xr.Dataset, orders: dict[str, dict[int, Order]]) -> Table:
     """Build the table of all complete conditions."""
     table = Table(
-        title="sequence of collapse under each condition, first frozen first [95 % interval over training sets]",
-        show_lines=True,
+        title="freeze-out size N* (or time t*) of the largest and the smallest variance under each condition, their "
+        "ratio, and Kendall's τ over all variances, positive if fine detail freezes first [95 % over training sets]",
         padding=0,
     )
-    for name in ("condition", "t", "variance: size N* (or time t*)", "finest / most salient", "τ (+: fine first)", ""):
+    for name in ("condition", "t", "largest", "smallest", "ratio", "τ", "first"):
         table.add_column(name)
-    for letter, rows in ablate_job.orders(dataset).items():
+    for letter, rows in orders.items():
         for row, found in rows.items():
             one = dataset.isel(condition=row)
             grid = one["grid"].values[np.isfinite(one["grid"].values)]
             along_time, t = bool(one["along_time"].item()), float(one["noise_variance"].item())
-            table.add_row(
-                f"({letter}) {one['label'].item()}",
-                "" if along_time else f"{t:.2g}",
-                _sizes(found, (float(grid.min()), float(grid.max())), along_time),
-                _ratio(found),
-                ablate.tau_in_words(found),
-                ablate.verdict(found),
-            )
+            ends = [_end(found, group, (float(grid.min()), float(grid.max())), along_time) for group in (0, -1)]
+            kind = ablate.verdict(found).removesuffix(" first")
+            name, when = f"({letter}) {one['label'].item()}", "" if along_time else f"{t:.2g}"
+            table.add_row(name, when, *ends, _ratio(found), ablate.tau_in_words(found), kind)
+        table.add_section()
     return table
 
 
@@ -106,13 +98,16 @@ def toy_sentence(toy: xr.Dataset) -> str:
 
 def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None:
     """Print tables and sentences of a run, possibly incomplete."""
-    found = ablate_job.labelled(dataset)
+    found = ablate_job.orders(dataset)
     if found:
-        console.print(orders_table(dataset))
+        console.print(orders_table(dataset, found))
     if toy is not None and (toy["complete"].values == 1).any():
         console.print(toy_table(toy))
-        console.print(toy_sentence(toy), highlight=False, soft_wrap=True)
-    for letter, orders in found.items():
-        console.print(ablate.sentence(letter, orders), highlight=False, soft_wrap=True, markup=False)
+        console.print(toy_sentence(toy), highlight=False, soft_wrap=True, markup=False)
+    labels, data, points = (dataset[name].values.astype(str) for name in ("label", "data", "point"))
+    for letter, rows in found.items():
+        named = {labels[row]: one for row, one in rows.items()}
+        console.print(ablate.sentence(letter, named), highlight=False, soft_wrap=True, markup=False)
     if found:
-        console.print(ablate.conclusion(found), highlight=False, soft_wrap=True, markup=False)
+        every = [(data[row], points[row], one) for rows in found.values() for row, one in rows.items()]
+        console.print(ablate.conclusion(every), highlight=False, soft_wrap=True, markup=False)

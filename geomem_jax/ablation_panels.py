@@ -35,9 +35,16 @@ def collapse(axes: Any, dataset: xr.Dataset, rows: list[tuple[int, Order]], limi
     """
     low, high = np.log(limits)
     inside = (low + 0.02 * (high - low), high - 0.02 * (high - low))
-    titles: list[str] = []
-    for place, (row, found) in enumerate(rows):
+    titles: dict[int, str] = {}
+    place, heading = -1, ""
+    for row, found in rows:
         one = dataset.isel(condition=row)
+        letter = str(one["experiment"].item())
+        place += 1
+        if letter != heading:  # a row of its own
+            text = f"({letter}) {ablate.TITLES[letter]}"
+            axes.text(0.005, place, text, transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=9)
+            heading, place = letter, place + 1
         kind = ablate.verdict(found)
         axes.axhspan(place - 0.5, place + 0.5, color=SHADES[kind], linewidth=0)
         groups = len(found.variance)
@@ -58,11 +65,7 @@ def collapse(axes: Any, dataset: xr.Dataset, rows: list[tuple[int, Order]], limi
                 markeredgecolor="black" if beyond else "white",
                 markeredgewidth=0.4,
             )
-        letter = str(one["experiment"].item())
-        first = place == 0 or str(dataset["experiment"].values[rows[place - 1][0]]) != letter
-        titles.append(f"{one['label'].item()}   ({letter})")
-        if first and place:
-            axes.axhline(place - 0.5, color="black", linewidth=0.8)
+        titles[place] = str(one["label"].item())
         axes.text(
             1.01,
             place,
@@ -71,13 +74,13 @@ def collapse(axes: Any, dataset: xr.Dataset, rows: list[tuple[int, Order]], limi
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(rows)), labels=titles, fontsize=8)
-    axes.set(xscale="log", xlim=limits, ylim=(len(rows) - 0.5, -0.5))
-    axes.text(1.01, -0.75, "Kendall's τ (+1: fine first)", transform=axes.get_yaxis_transform(), fontsize=8)
+    axes.set_yticks(list(titles), labels=list(titles.values()), fontsize=8)
+    axes.set(xscale="log", xlim=limits, ylim=(place + 0.5, -0.5))
+    axes.text(1.01, 0, "Kendall's τ (+1: fine first)", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
 
 
-def legend(axes: Any) -> None:
-    """Explain markers and shades, above the panel."""
+def legend(figure: Any, axes: Any, title: str) -> None:
+    """Explain markers and shades, above all panels; handles are drawn nowhere on ``axes``."""
     names = ("largest variance (salient)", "", "", "smallest variance (fine detail)")
     handles = [
         axes.plot(panels.BLANK, panels.BLANK, marker, color=color, markersize=6, label=name or " ")[0]
@@ -87,7 +90,7 @@ def legend(axes: Any) -> None:
         axes.plot(panels.BLANK, panels.BLANK, "s", color=shade, markersize=10, markeredgecolor="0.6", label=kind)[0]
         for kind, shade in SHADES.items()
     ]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.35, 1.06), ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, title=title, title_fontsize=13)
 
 
 def positions(axes: Any, counts: np.ndarray, sizes: np.ndarray, times: np.ndarray) -> None:
@@ -111,8 +114,8 @@ def positions(axes: Any, counts: np.ndarray, sizes: np.ndarray, times: np.ndarra
     axes.set(xlim=(-0.5, len(times) - 0.5), ylim=(len(sizes) - 0.5, -0.5))
 
 
-def positions_legend(axes: Any) -> None:
-    """Explain the colours of :func:`positions`."""
+def positions_legend(figure: Any, axes: Any, title: str) -> None:
+    """Explain the colours of :func:`positions`, above all panels; handles are drawn nowhere on ``axes``."""
     d = len(toy_gaps.VARIANCES)
     named = [
         (color, f"after {position} of {d}: {toy_gaps.POSITIONS[position]}")
@@ -122,4 +125,4 @@ def positions_legend(axes: Any) -> None:
         axes.plot(panels.BLANK, panels.BLANK, "s", color=color, markersize=9, label=name)[0]
         for color, name in (*named, (OTHER, "elsewhere"))
     ]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.12), ncols=4, frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, title=title, title_fontsize=13)

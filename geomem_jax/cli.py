@@ -44,16 +44,22 @@ def _overlay(options: OverlayOptions) -> None:
     print(f"\nreport: {folder / 'report.html'}")
 
 
+def _every_core() -> None:
+    """Make every core a device, over which networks are spread, unless the user or a program around this chose."""
+    import jax
+
+    if jax.config.values["jax_num_cpu_devices"] < 0:
+        with contextlib.suppress(RuntimeError):  # where devices are running already
+            jax.config.update("jax_num_cpu_devices", os.cpu_count())
+
+
 def _train(options: TrainOptions) -> None:
     import jax
     from rich.console import Console
 
     from geomem_jax import tables, train
 
-    if jax.config.values["jax_num_cpu_devices"] < 0:
-        # Networks are spread over devices: every core is made one, unless the user or a program around this chose.
-        with contextlib.suppress(RuntimeError):  # where devices are running already
-            jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    _every_core()
     folder, dataset = train.run(options, Console(stderr=True))
     if jax.process_index() > 0:
         return
@@ -66,6 +72,7 @@ def _ablate(options: AblateOptions) -> None:
 
     from geomem_jax import ablate_job, ablate_tables
 
+    _every_core()
     folder, dataset, toy = ablate_job.run(options, Console(stderr=True))
     ablate_tables.write(dataset, toy, Console())
     print(f"\nresults, figures and this summary: {folder}")

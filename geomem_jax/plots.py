@@ -216,8 +216,8 @@ def ablations(dataset: xr.Dataset) -> Figure:
     along_time = dataset["along_time"].values == 1
     parts = [[pair for pair in rows if along_time[pair[0]] == kind] for kind in (True, False)]
     drawn = [(part, kind) for part, kind in zip(parts, ("time", "size"), strict=True) if part]
-    with _figure(2.2 + len(drawn) + ROW * len(rows)) as figure:
-        ratios = [len(part) for part, _ in drawn]
+    ratios = [len(part) + len(set(dataset["experiment"].values[[row for row, _ in part]])) for part, _ in drawn]
+    with _figure(1.5 + len(drawn) + ROW * sum(ratios)) as figure:
         column = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=ratios)[:, 0]
         for axes, (part, kind) in zip(column, drawn, strict=True):
             grid = dataset["grid"].values[[row for row, _ in part]]
@@ -227,10 +227,9 @@ def ablations(dataset: xr.Dataset) -> Figure:
                 if kind == "time"
                 else "freeze-out size N* (points): frozen below it"
             )
-        ablation_panels.legend(column[0])
         sets = dataset.sizes["seed"]
         title = f"Which directions freeze first? 95 % intervals over {sets} training sets (networks: fewer)"
-        figure.suptitle(title, fontsize=13)
+        ablation_panels.legend(figure, column[0], title)
     return figure
 
 
@@ -252,8 +251,8 @@ def toy_gaps(toy: xr.Dataset) -> Figure:
             axes.set_ylabel("N (points)")
         for axes in grid[-1]:
             axes.set_xlabel("noise variance t (data units squared)")
-        ablation_panels.positions_legend(grid[0, 0])
-        figure.suptitle("Position of the largest drop among the last 11 singular values of t ∇s", fontsize=13)
+        title = "Position of the largest drop among the last 11 singular values of t ∇s (pale: at few points)"
+        ablation_panels.positions_legend(figure, grid[0, 0], title)
     return figure
 
 

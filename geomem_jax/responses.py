@@ -14,8 +14,8 @@ values that paper takes is (1) up to a rotation of its rows.
 
 *Normalized data of infinite number along an axis.*  At :math:`x=\sqrt te_i` the posterior of :math:`y=z/|z|`,
 :math:`z\sim\mathcal N(0,\Sigma)`, is the prior times :math:`e^{y_i/\sqrt t}`.  It is sampled from ``z`` whose
-coordinate ``i`` is shifted by the maximum ``s`` of :math:`z_i/\sqrt{t(z_i^2+\sum_{j\ne i}\sigma_j^2)}-z_i^2/2\sigma_i^2`,
-with weights
+coordinate ``i`` is shifted by ``s``, the maximum of
+:math:`z_i/\sqrt{t(z_i^2+\sum_{j\ne i}\sigma_j^2)}-z_i^2/2\sigma_i^2`, with weights
 
 .. math:: \log w=\frac{y_i}{\sqrt t}-\frac{sz_i}{\sigma_i^2}+\frac{s^2}{2\sigma_i^2}. \tag{2}
 
@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import theory
-from geomem_jax import cells, jacobian
+from geomem_jax import cells
 from geomem_jax.ablate import Condition, Point
 from geomem_jax.data.source import Source
 from geomem_jax.data.synthetic import linear_manifold
@@ -136,7 +136,7 @@ def _shift(condition: Condition, data: cells.TrainingSet, size: int, x: jax.Arra
     if condition.estimator == "jacobian":
         axes = jnp.eye(d, dtype=x.dtype)
         model = empirical_jacobian.Model(data.train, jnp.asarray(size), axes, jnp.zeros(d, x.dtype))
-        return jacobian.full(model, x, t) - axes
+        return empirical_jacobian.jacobian(model, x, t) - axes
     length = (t * d) ** 0.5 if condition.estimator == "probes" else t**0.5
     key = jax.random.fold_in(data.held_out_key, 1)
     noise, length = jnp.asarray(t, x.dtype), jnp.asarray(length, x.dtype)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geomem_jax import cells, jacobian, responses
+from geomem_jax import cells, responses
 from geomem_jax.data.synthetic import linear_manifold
 from geomem_jax.denoisers import empirical_jacobian
 from geomem_jax.statistics import Bootstrap, expanded_bootstrap
@@ -56,7 +56,7 @@ def plan(quick: bool, seeds: int) -> Plan:
     """Choose the grid: the noise of the paper, standard deviations from 0.01 to 1."""
     if quick:
         return Plan((250, 4000), tuple(np.geomspace(1e-3, 1, 5).tolist()), 4, min(seeds, 4))
-    return Plan(SIZES, tuple(np.geomspace(1e-4, 1, 13).tolist()), 8, seeds)
+    return Plan(SIZES, tuple(np.geomspace(1e-4, 1, 17).tolist()), 8, min(seeds, 16))
 
 
 def measure(chosen: Plan, random_seed: int, seed: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def measure(chosen: Plan, random_seed: int, seed: int) -> np.ndarray:
                     probed = responses.probed(
                         probe_key, data.train, model.size, x, scale, jnp.sqrt(scale), one_sided=True
                     )
-                    shifts = jacobian.full(model, noised, t) - axes, probed
+                    shifts = empirical_jacobian.jacobian(model, noised, t) - axes, probed
                     for at_reading, shift in enumerate(shifts):
                         above = np.asarray(responses.visible(shift, d - SHOWN)[1])
                         counts[at_reading, at_data, at_point, at_size, at_time] = np.bincount(above, minlength=d)
