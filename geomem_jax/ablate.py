@@ -61,7 +61,6 @@ TITLES = {
     "g": "score model and training",
     "h": "estimator",
 }
-PLACES = {"held_out": "held-out points", "train": "training points", "origin": "the origin", "axis": "√t e_i"}
 LADDER: Levels = ((3, 1.0), (3, 0.3), (3, 0.1), (3, 0.03))
 LADDER_T = 0.1
 WEAK: Levels = ((30, 1.0), (120, 0.16))
@@ -103,6 +102,15 @@ class Condition(NamedTuple):
     width: int = 0
     step: int = 0
     averaged: bool = True
+
+    @property
+    def place(self) -> str:
+        """Where it is measured, in words."""
+        if self.point == "train":
+            return (
+                "noised training points (r = 1)" if self.probe == 1 else "clean or nearly clean training points (r < 1)"
+            )
+        return {"held_out": "held-out points", "origin": "the origin", "axis": "√t e_i"}[self.point]
 
     @property
     def along_time(self) -> bool:
@@ -209,9 +217,12 @@ def conditions(quick: bool) -> list[Condition]:
 
     for estimator, name in _ESTIMATORS.items():
         add("h", f"held-out, {name}", estimator=estimator)
+    for estimator, name in _ESTIMATORS.items():
+        add("h", f"training, r = 0, {name}", estimator=estimator, point="train", probe=0.0)
+    add("h", "training, r = 0, one-sided, gap", estimator="one-sided", frozen="gap", point="train", probe=0.0)
     add("h", "held-out, one-sided, gap", estimator="one-sided", frozen="gap")
-    for estimator in ("jacobian", "probes") if quick else ("jacobian", "probes", "short probes", "one-sided"):
-        add("h", f"training, {_ESTIMATORS[estimator]}", estimator=estimator, point="train")
+    for estimator, name in _ESTIMATORS.items():
+        add("h", f"training, {name}", estimator=estimator, point="train")
     return made
 
 
@@ -323,7 +334,7 @@ def conclusion(found: list[tuple[str, str, Order]]) -> str:
     """Answer the paper's claim: how often each order is found, and for which data and at which points.
 
     Args:
-      found: data (Gaussian or normalized), point class, and order of every condition.
+      found: data (Gaussian or normalized), place and order of every condition.
     """
     said = []
     for kind, words in (
@@ -332,7 +343,7 @@ def conclusion(found: list[tuple[str, str, Order]]) -> str:
         ("undecided", "Undecided:"),
         ("no order", "Without an order:"),
     ):
-        places = Counter(f"{data} data at {PLACES[point]}" for data, point, one in found if verdict(one) == kind)
+        places = Counter(f"{data} data at {place}" for data, place, one in found if verdict(one) == kind)
         where = "; ".join(f"{place} ({count})" for place, count in places.most_common())
         said.append(f"{words} {places.total()} of {len(found)} conditions" + (f": {where}." if where else "."))
     return " ".join(said)

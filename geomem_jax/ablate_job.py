@@ -27,7 +27,7 @@ from geomem_jax.errors import InputError
 RESULTS, TOY = "ablate.nc", "toy.nc"
 FIGURE, TOY_FIGURE, SUMMARY = "ablations.png", "toy.png", "summary.txt"
 PAPER = "paper"
-TEXTS = ("experiment", "label", "data", "model", "point", "frozen", "estimator")
+TEXTS = ("experiment", "label", "data", "model", "place", "frozen", "estimator")
 DIMENSIONS = {
     "response": ("condition", "seed", "position", "group"),
     "grid": ("condition", "position"),
@@ -114,7 +114,10 @@ def prepare(job: Job, attributes: dict[str, object]) -> xr.Dataset:
         dataset["noise_variance"][row] = np.nan if condition.along_time else condition.times[0]
         dataset["along_time"][row] = condition.along_time
     dataset["complete"][:] = 0
-    plain = [one._asdict() | {"data": "normalized" if one.normalized else "Gaussian"} for one in job.conditions]
+    plain = [
+        one._asdict() | {"data": "normalized" if one.normalized else "Gaussian", "place": one.place}
+        for one in job.conditions
+    ]
     return dataset.assign({name: ("condition", np.array([one[name] for one in plain], str)) for name in TEXTS})
 
 

@@ -1,4 +1,4 @@
-"""The networks of an ablation: width, training steps and the average of parameters, at two point classes.
+"""The networks of an ablation: width, training steps and the average of parameters, at three point classes.
 
 One :func:`~geomem_jax.denoisers.mlp.edm_mlp` for every dataset size and training set, all of one width trained in one
 compiled program (:mod:`geomem_jax.training`) and measured at a few steps with the average of their parameters, at the
@@ -6,19 +6,20 @@ last step also without.  A training that is interrupted begins anew and ends wit
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.tree_util import Partial
 
 import theory
-from geomem_jax import cells, responses, sharding, snapshots, training
+from geomem_jax import cells, jacobian, responses, sharding, training
 from geomem_jax.ablate import LADDER, Condition, Point
 from geomem_jax.denoisers import mlp
+from geomem_jax.denoisers.trainable import Params, Trainable
 from geomem_jax.directions import group_by_variance
-from geomem_jax.results import POINT_CLASSES
 
 T = 0.03
 DEPTH, BATCH, LEARNING_RATE, WARMUP, CLIP, EMA_DECAY = 3, 128, 1e-3, 100, 1.0, 0.999
@@ -45,7 +46,7 @@ def plan(quick: bool, seeds: int) -> Plan:
     """Choose the ensembles; at most six training sets, the fewest with which an interval can cover 95 %."""
     if quick:
         return Plan((8, 32), (200, 3000), (4, 16, 64, 256), min(seeds, 2))
-    return Plan((32, 128), (1000, 4000, 16_000), tuple(2**k for k in range(3, 12)), min(seeds, 6))
+    return Plan((32, 128), (500, 2000, 8000), tuple(2**k for k in range(3, 11)), min(seeds, 6))
 
 
 def conditions(chosen: Plan, width: int) -> list[Condition]:
@@ -53,7 +54,11 @@ def conditions(chosen: Plan, width: int) -> list[Condition]:
     widest = width == max(chosen.widths)
     last = chosen.steps[-1]
     measured = [(step, True) for step in (chosen.steps if widest else (last,))] + ([(last, False)] if widest else [])
-    points: dict[Point, str] = {"held_out": "held-out", "train": "training"}
+    points: tuple[tuple[str, Point, float], ...] = (
+        ("held-out", "held_out", 1.0),
+        ("training", "train", 1.0),
+        ("training, r = 0", "train", 0.0),
+    )
     return [
         Condition(
             "g",
@@ -62,14 +67,34 @@ def conditions(chosen: Plan, width: int) -> list[Condition]:
             chosen.sizes,
             (T,),
             point=point,
+            probe=probe,
             model="network",
             width=width,
             step=step,
             averaged=averaged,
         )
-        for point, name in points.items()
+        for name, point, probe in points
         for step, averaged in measured
     ]
+
+
+@partial(jax.jit, static_argnames="model")
+def _gains(model: Trainable, params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
+    """Gains ``(S, B, d)`` of networks with parameters of leading axis ``(S,)`` at points ``(S, B, d)`` of their own."""
+    return jax.lax.map(lambda one: jacobian.gains(Partial(model.denoise, one[0]), one[1], t), (params, x))
+
+
+def _points(condition: Condition, members: training.Members, data: training.Data, keys: jax.Array, b: int) -> jax.Array:
+    """Points ``(S, b, d)`` of every network, with the noise of the other conditions; ``keys`` ``(R, 2)``."""
+    train = condition.point == "train"
+
+    def of(seed: jax.Array, size: jax.Array) -> jax.Array:
+        rows, count = (data.train[seed], size) if train else (data.held_out[seed], data.held_out.shape[1])
+        clean = data.points[rows[jnp.arange(b) % count]]
+        noise = jax.random.normal(keys[seed, 0 if train else 1], clean.shape, clean.dtype)
+        return clean + jnp.asarray((condition.probe * T) ** 0.5, clean.dtype) * noise
+
+    return jax.vmap(of)(members.seed, members.size)
 
 
 def measure(
@@ -97,28 +122,18 @@ def measure(
     recipe = training.Recipe(model, optimizer, BATCH, EMA_DECAY)
     members = training.grid_members(chosen.sizes, chosen.seeds, NOISE_RANGE)
     mesh = sharding.ensemble_mesh(len(chosen.sizes) * chosen.seeds, BATCH)
-    root = jax.random.fold_in(jax.random.key(random_seed), cells.NETWORKS)
-    basis, t = jnp.eye(len(variances), dtype=data.points.dtype), jnp.asarray([T], data.points.dtype)
-    groups, reference = group_by_variance(variances), np.asarray(theory.wiener_gain(variances, T))
-    steps = sorted({condition.step for condition in wanted})
+    groups, infinite = group_by_variance(variances), np.asarray(theory.wiener_gain(variances, T))
+    t = jnp.asarray(T, data.points.dtype)
+    start = training.start(recipe, jax.random.fold_in(jax.random.key(random_seed), cells.NETWORKS), members)
 
-    state = training.start(recipe, root, members)
-    everywhere = sharding.put((data, keys[:, 1:], basis, t), mesh, PartitionSpec())
-    for state in training.train(
-        recipe, mesh, data, members, state, steps, lambda state: after_block(int(sharding.fetch(state.step)[0]))
-    ):
-        failed = sharding.fetch(state.failed) >= 0
-        for averaged in (True, False):
-            at = [c for c in wanted if c.averaged == averaged and c.step == int(sharding.fetch(state.step)[0])]
-            if not at:
-                continue
-            params = state.ema if averaged else state.params
-            on_mesh = sharding.put(members, mesh, PartitionSpec("member"))
-            points_of, noise_keys, axes, noises = everywhere
-            found = snapshots.measure(model, mesh, points_of, on_mesh, params, noise_keys, axes, noises, points)
-            gain = np.array(sharding.fetch(found.gain), np.float64)  # (S, class, 1, d)
-            gain[failed] = np.nan
-            for condition in at:
-                relative = gain[:, POINT_CLASSES.index(condition.point), 0] / reference
-                shaped = relative.reshape(len(chosen.sizes), chosen.seeds, -1).swapaxes(0, 1)
-                yield condition, responses.averaged(shaped, groups)
+    def report(state: training.State) -> None:
+        after_block(int(sharding.fetch(state.step)[0]))
+
+    for state in training.train(recipe, mesh, data, members, start, sorted({one.step for one in wanted}), report):
+        step, ema, params, failed = sharding.fetch((state.step, state.ema, state.params, state.failed))
+        for condition in (one for one in wanted if one.step == int(step[0])):
+            x = _points(condition, members, data, keys[:, 1:], points)
+            gain = np.array(_gains(model, ema if condition.averaged else params, x, t), np.float64).mean(axis=1)
+            gain[failed >= 0] = np.nan
+            relative = (gain / infinite).reshape(len(chosen.sizes), chosen.seeds, -1).swapaxes(0, 1)
+            yield condition, responses.averaged(relative, groups)

@@ -104,10 +104,10 @@ def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None
     if toy is not None and (toy["complete"].values == 1).any():
         console.print(toy_table(toy))
         console.print(toy_sentence(toy), highlight=False, soft_wrap=True, markup=False)
-    labels, data, points = (dataset[name].values.astype(str) for name in ("label", "data", "point"))
+    labels, data, places = (dataset[name].values.astype(str) for name in ("label", "data", "place"))
     for letter, rows in found.items():
         named = {labels[row]: one for row, one in rows.items()}
         console.print(ablate.sentence(letter, named), highlight=False, soft_wrap=True, markup=False)
     if found:
-        every = [(data[row], points[row], one) for rows in found.values() for row, one in rows.items()]
+        every = [(data[row], places[row], one) for rows in found.values() for row, one in rows.items()]
         console.print(ablate.conclusion(every), highlight=False, soft_wrap=True, markup=False)
