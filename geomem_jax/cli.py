@@ -1,4 +1,4 @@
-"""The command line: ``geomem predict``, ``geomem overlay`` and ``geomem train``."""
+"""The command line: ``geomem predict``, ``geomem overlay``, ``geomem train`` and ``geomem ablate``."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from geomem_jax.config import OverlayOptions, PredictOptions, TrainOptions
+from geomem_jax.config import AblateOptions, OverlayOptions, PredictOptions, TrainOptions
 from geomem_jax.errors import InputError
 
 # Everything heavier is imported when it is needed, so that help and errors come at once.
@@ -18,6 +18,7 @@ Command = (
     Annotated[OverlayOptions, tyro.conf.subcommand("overlay")]
     | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
     | Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[AblateOptions, tyro.conf.subcommand("ablate")]
 )
 
 
@@ -43,16 +44,22 @@ def _overlay(options: OverlayOptions) -> None:
     print(f"\nreport: {folder / 'report.html'}")
 
 
+def _every_core() -> None:
+    """Make every core a device, over which networks are spread, unless the user or a program around this chose."""
+    import jax
+
+    if jax.config.values["jax_num_cpu_devices"] < 0:
+        with contextlib.suppress(RuntimeError):  # where devices are running already
+            jax.config.update("jax_num_cpu_devices", os.cpu_count())
+
+
 def _train(options: TrainOptions) -> None:
     import jax
     from rich.console import Console
 
     from geomem_jax import tables, train
 
-    if jax.config.values["jax_num_cpu_devices"] < 0:
-        # Networks are spread over devices: every core is made one, unless the user or a program around this chose.
-        with contextlib.suppress(RuntimeError):  # where devices are running already
-            jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    _every_core()
     folder, dataset = train.run(options, Console(stderr=True))
     if jax.process_index() > 0:
         return
@@ -60,7 +67,18 @@ def _train(options: TrainOptions) -> None:
     print(f"\nresult: {folder / train.RESULTS}, figures: {', '.join(str(folder / name) for name in train.FIGURES)}")
 
 
-def _parse() -> OverlayOptions | PredictOptions | TrainOptions:
+def _ablate(options: AblateOptions) -> None:
+    from rich.console import Console
+
+    from geomem_jax import ablate_job, ablate_tables
+
+    _every_core()
+    folder, dataset, toy = ablate_job.run(options, Console(stderr=True))
+    ablate_tables.write(dataset, toy, Console())
+    print(f"\nresults, figures and this summary: {folder}")
+
+
+def _parse() -> OverlayOptions | PredictOptions | TrainOptions | AblateOptions:
     """Parse the command line; an error of the parser, which it prints at length, becomes one line."""
     shown = io.StringIO()
     try:
@@ -91,6 +109,8 @@ def main() -> None:
             _predict(options)
         elif isinstance(options, TrainOptions):
             _train(options)
+        elif isinstance(options, AblateOptions):
+            _ablate(options)
         else:
             _overlay(options)
     except InputError as error:

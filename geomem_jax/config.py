@@ -90,6 +90,45 @@ class OverlayOptions(SpectrumOptions):
             raise InputError(f"--seed is {self.seed}; give at most {LARGEST_SEED}")
 
 
+ABLATIONS = ("a", "b", "c", "d", "e", "f", "g", "h", "paper")
+"""Experiments of :class:`AblateOptions`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AblateOptions:
+    """Ask which definition or condition decides the order in which directions freeze, one experiment for each."""
+
+    preset: Literal["quick", "full"] = "full"
+    """Everything in a minute with few training sets, or with intervals worth having in half an hour."""
+    only: str | None = None
+    """Experiments, such as a,f,paper: a N, b swapped variances, c directions per group, d normalized or not, e point
+    and probe norm, f definition of frozen, g networks, h estimator, paper the paper's own figure (default: all)."""
+    seeds: int | None = None
+    """Independent training sets, the unit of every error bar (default: 24; quick: 8; of networks at most 6 and 3)."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    out: Path | None = None
+    """The run's own, new folder (default: runs/ablate)."""
+    resume: Path | None = None
+    """Folder of an interrupted run, to be finished with its own options."""
+
+    def letters(self) -> tuple[str, ...]:
+        """Return the experiments that are wanted."""
+        return ABLATIONS if self.only is None else tuple(entry.strip() for entry in self.only.split(","))
+
+    def check(self) -> None:
+        """Refuse numbers out of range and experiments that there are not."""
+        for letter in self.letters():
+            if letter not in ABLATIONS:
+                raise InputError(f"--only has {letter!r}; give some of {','.join(ABLATIONS)}")
+        if len(set(self.letters())) < len(self.letters()):
+            raise InputError(f"--only {self.only} names an experiment twice; give each once")
+        if self.seeds is not None and self.seeds < 1:
+            raise InputError(f"--seeds is {self.seeds}; give at least 1")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise InputError(f"--seed is {self.seed}; give 0 to {LARGEST_SEED}")
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions(SpectrumOptions):
     """Train networks on growing subsets of the data and measure their gains while they train."""

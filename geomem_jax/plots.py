@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 
 import theory
 from geomem_jax import (
+    ablate_job,
+    ablation_panels,
     curves,
     formatting,
     panels,
@@ -291,6 +293,59 @@ def phase_diagram(dataset: xr.Dataset) -> Figure:
         figure.supxlabel(note, fontsize=10)
         title = f"{_plain(str(dataset.attrs['name']))}: phases over dataset size and noise variance"
         figure.suptitle(title, fontsize=13, parse_math=False)
+    return figure
+
+
+ROW = 0.27  # inches of a condition
+
+
+def ablations(dataset: xr.Dataset) -> Figure:
+    """Draw the sequence of collapse under every condition: freeze-out sizes, and freeze-out times where N is fixed.
+
+    Args:
+      dataset: of :mod:`geomem_jax.ablate_job`, with one condition measured or more.
+    """
+    rows = [pair for of_letter in ablate_job.orders(dataset).values() for pair in of_letter.items()]
+    along_time = dataset["along_time"].values == 1
+    parts = [[pair for pair in rows if along_time[pair[0]] == kind] for kind in (True, False)]
+    drawn = [(part, kind) for part, kind in zip(parts, ("time", "size"), strict=True) if part]
+    ratios = [len(part) + len(set(dataset["experiment"].values[[row for row, _ in part]])) for part, _ in drawn]
+    with _figure(1.5 + len(drawn) + ROW * sum(ratios)) as figure:
+        column = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=ratios)[:, 0]
+        for axes, (part, kind) in zip(column, drawn, strict=True):
+            grid = dataset["grid"].values[[row for row, _ in part]]
+            ablation_panels.collapse(axes, dataset, part, (float(np.nanmin(grid)), float(np.nanmax(grid))))
+            axes.set_xlabel(
+                "freeze-out time t* (noise variance): frozen below it"
+                if kind == "time"
+                else "freeze-out size N* (points): frozen below it"
+            )
+        sets = dataset.sizes["seed"]
+        title = f"Which directions freeze first? 95 % intervals over {sets} training sets (networks: fewer)"
+        ablation_panels.legend(figure, column[0], title)
+    return figure
+
+
+def toy_gaps(toy: xr.Dataset) -> Figure:
+    """Draw the position of the largest drop of the paper's toy against noise and N, for every reading and point.
+
+    Args:
+      toy: of :mod:`geomem_jax.ablate_job`, with one training set measured or more.
+    """
+    points = {"origin": "origin", "held_out": "fresh points", "train": "training points"}
+    cells = list(ablate_job.toy_cells(toy))
+    rows = len(cells) // len(points)
+    with _figure(1.2 + 1.9 * rows) as figure:
+        grid = figure.subplots(rows, len(points), squeeze=False)
+        for axes, (reading, data, point, counts) in zip(grid.flat, cells, strict=True):
+            ablation_panels.positions(axes, counts, toy["dataset_size"].values, toy["noise_variance"].values)
+            axes.set_title(f"{data}, {points[point]}, {reading}", loc="left")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("N (points)")
+        for axes in grid[-1]:
+            axes.set_xlabel("noise variance t (data units squared)")
+        title = "Position of the largest drop among the last 11 singular values of t ∇s (pale: at few points)"
+        ablation_panels.positions_legend(figure, grid[0, 0], title)
     return figure
 
 

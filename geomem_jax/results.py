@@ -132,7 +132,9 @@ def load(path: Path, variables: Mapping[str, tuple[str, ...]] = DIMENSIONS) -> x
             dataset = result.load()
     except Exception as error:  # a damaged file can make the parser raise anything
         raise InputError(f"{path}: not a readable netCDF file ({type(error).__name__})") from error
-    coordinates = {name: (name,) for dims in variables.values() for name in dims} | {"variance": ("direction",)}
+    coordinates = {name: (name,) for dims in variables.values() for name in dims}
+    if "direction" in coordinates:
+        coordinates["variance"] = ("direction",)
     missing = [
         name
         for name, dims in (dict(variables) | coordinates).items()

@@ -218,7 +218,7 @@ def median_interval(values: np.ndarray, support: tuple[float, float], confidence
     return Estimate(float(np.median(ordered)), float(lower), float(upper))
 
 
-def concordance(measured: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def concordance(measured: np.ndarray, predicted: np.ndarray, *, least: int = 3) -> np.ndarray:
     r"""Kendall's rank correlation of censored measurements with a prediction.
 
     .. math:: \tau = (C - D) / (C + D)
@@ -233,9 +233,10 @@ def concordance(measured: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     Args:
       measured: ``(R, g)``, ``R`` replicates of ``g`` measurements.
       predicted: ``(g,)``; equal predictions order nothing, so their pair is left out.
+      least: measurements to be told apart; with two there is one pair, and ``tau`` is its sign.
 
     Returns:
-      ``(R,)``; nan where fewer than three measurements can be told apart or no pair is left.
+      ``(R,)``; nan where fewer than ``least`` measurements can be told apart or no pair is left.
     """
     order = np.argsort(predicted)
     ranked, predicted = np.ascontiguousarray(measured[:, order].T), predicted[order]
@@ -246,5 +247,5 @@ def concordance(measured: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     ascending = np.sort(measured, axis=1)
     distinguishable = 1 + np.count_nonzero(ascending[:, 1:] > ascending[:, :-1], axis=1)
     pairs = concordant + discordant
-    usable = (distinguishable >= 3) & (pairs > 0)
+    usable = (distinguishable >= least) & (pairs > 0)
     return np.where(usable, (concordant - discordant) / np.maximum(pairs, 1), np.nan)

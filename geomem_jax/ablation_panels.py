@@ -1,0 +1,128 @@
+"""Panels of the ablations: sequences of collapse, one condition a row, and positions of gaps of the paper's toy.
+
+Colour and marker are the rank of the variance (light circle: the largest), bars 95 % intervals over training sets,
+arrows at an edge: beyond the grid.  The shade of a row is its verdict.
+"""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geomem_jax import ablate, panels, toy_gaps
+from geomem_jax.ablate import Order
+from geomem_jax.formatting import spaced
+
+SHADES = {"fine first": "#d6e6f4", "salient first": "#fbd9b9", "undecided": "#eeeeee", "no order": "#ffffff"}
+MARKERS = ("o", "D", "v", "s")  # the largest variance first, the smallest last
+POSITION_COLORS = {23: "#009E73", 25: "#D55E00", 28: "#0072B2"}
+OTHER = "#dddddd"
+
+
+def _styles(groups: int) -> list[tuple[str, str]]:
+    colors = [panels.VARIANCE_COLORS[at] for at in spaced(len(panels.VARIANCE_COLORS), groups)]
+    return [(color, MARKERS[at]) for color, at in zip(colors, spaced(len(MARKERS), groups), strict=True)]
+
+
+def collapse(axes: Any, dataset: xr.Dataset, rows: list[tuple[int, Order]], limits: tuple[float, float]) -> None:
+    """Freeze-out sizes (or times) of the groups, one condition a row from the top, with tau beside it.
+
+    Args:
+      axes: where to draw.
+      dataset: the result of :mod:`geomem_jax.ablate_job`.
+      rows: rows of it with their orders.
+      limits: of the axis; what lies beyond is an arrow at its edge.
+    """
+    low, high = np.log(limits)
+    inside = (low + 0.02 * (high - low), high - 0.02 * (high - low))
+    titles: dict[int, str] = {}
+    place, heading = -1, ""
+    for row, found in rows:
+        one = dataset.isel(condition=row)
+        letter = str(one["experiment"].item())
+        place += 1
+        if letter != heading:  # a row of its own
+            text = f"({letter}) {ablate.TITLES[letter]}"
+            axes.text(0.005, place, text, transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=9)
+            heading, place = letter, place + 1
+        kind = ablate.verdict(found)
+        axes.axhspan(place - 0.5, place + 0.5, color=SHADES[kind], linewidth=0)
+        groups = len(found.variance)
+        for group, (color, marker) in enumerate(_styles(groups)):
+            at = place + 0.56 * ((group + 0.5) / groups - 0.5)
+            value, lower, upper = (
+                float(ends[group]) for ends in (found.sizes.estimate, found.sizes.lower, found.sizes.upper)
+            )
+            if np.isfinite(lower) or np.isfinite(upper):
+                axes.plot(np.exp(np.clip([lower, upper], low, high)), [at, at], color=color, linewidth=1)
+            beyond = not inside[0] <= value <= inside[1]
+            axes.plot(
+                np.exp(np.clip(value, *inside)),
+                at,
+                marker=("<" if value < inside[0] else ">") if beyond else marker,
+                color=color,
+                markersize=4.5,
+                markeredgecolor="black" if beyond else "white",
+                markeredgewidth=0.4,
+            )
+        titles[place] = str(one["label"].item())
+        axes.text(
+            1.01,
+            place,
+            f"{ablate.tau_in_words(found)}   {kind}",
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
+    axes.set_yticks(list(titles), labels=list(titles.values()), fontsize=8)
+    axes.set(xscale="log", xlim=limits, ylim=(place + 0.5, -0.5))
+    axes.text(1.01, 0, "Kendall's τ (+1: fine first)", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+
+
+def legend(figure: Any, axes: Any, title: str) -> None:
+    """Explain markers and shades, above all panels; handles are drawn nowhere on ``axes``."""
+    names = ("largest variance (salient)", "", "", "smallest variance (fine detail)")
+    handles = [
+        axes.plot(panels.BLANK, panels.BLANK, marker, color=color, markersize=6, label=name or " ")[0]
+        for (color, marker), name in zip(_styles(4), names, strict=True)
+    ]
+    handles += [
+        axes.plot(panels.BLANK, panels.BLANK, "s", color=shade, markersize=10, markeredgecolor="0.6", label=kind)[0]
+        for kind, shade in SHADES.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, title=title, title_fontsize=13)
+
+
+def positions(axes: Any, counts: np.ndarray, sizes: np.ndarray, times: np.ndarray) -> None:
+    """Most frequent position of the largest drop over noise and size; pale where it is not frequent.
+
+    Args:
+      axes: where to draw.
+      counts: ``(size, S, T, d)``.
+      sizes: dataset sizes.
+      times: noise variances, ascending.
+    """
+    shares = toy_gaps.fractions(counts).mean(axis=1)  # (size, T, d)
+    for row, of_size in enumerate(shares):
+        for column, of_time in enumerate(of_size):
+            position = int(np.argmax(of_time))
+            color = POSITION_COLORS.get(position, OTHER)
+            axes.barh(row, 1, left=column - 0.5, height=0.86, color=color, alpha=float(of_time[position]), linewidth=0)
+    axes.set_yticks(range(len(sizes)), labels=[f"{size}" for size in sizes])
+    shown = spaced(len(times), 5)
+    axes.set_xticks(shown, labels=[f"{times[at]:.1g}" for at in shown])
+    axes.set(xlim=(-0.5, len(times) - 0.5), ylim=(len(sizes) - 0.5, -0.5))
+
+
+def positions_legend(figure: Any, axes: Any, title: str) -> None:
+    """Explain the colours of :func:`positions`, above all panels; handles are drawn nowhere on ``axes``."""
+    d = len(toy_gaps.VARIANCES)
+    named = [
+        (color, f"after {position} of {d}: {toy_gaps.POSITIONS[position]}")
+        for position, color in POSITION_COLORS.items()
+    ]
+    handles = [
+        axes.plot(panels.BLANK, panels.BLANK, "s", color=color, markersize=9, label=name)[0]
+        for color, name in (*named, (OTHER, "elsewhere"))
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, title=title, title_fontsize=13)
