@@ -28,9 +28,8 @@ from geomem_jax.sampling import noise_levels, probability_flow, pure_noise
 from geomem_jax.training import Data, Members
 
 SAMPLES = 128  # of each member: a fraction of 1/2 has a standard error of 4 %
-STEPS = (
-    20  # of the sampler; with four times as many, of 128 samples of a network on the ladder three at most change side
-)
+# Of the sampler; with four times as many, of 128 samples of a network on the ladder three at most change side.
+STEPS = 20
 
 
 class Plan(NamedTuple):
