@@ -50,7 +50,9 @@ class Contender(NamedTuple):
 
 def _stored_as(law: str, point: str) -> str:
     """The name under which a result keeps a law: exact averages have one for each point class."""
-    return {at: label for label, at in EXACT_AT.items()}.get(point, "") if law == "finite_size" else law
+    if law != "finite_size":
+        return law
+    return next((label for label, at in EXACT_AT.items() if at == point), "")
 
 
 def _speaks_of(law: str, point: str) -> bool:
@@ -63,7 +65,7 @@ def names_at(dataset: xr.Dataset, point: str, names: Sequence[str] | None = None
     """Which laws speak of a point class: of ``names``, or of the closed forms and the exact average if it is stored.
 
     Raises:
-      InputError: for a name that is neither stored in the result nor in :data:`theory.LAWS`, or one of a law of medians.
+      InputError: for a name that is neither stored in the result nor in :data:`theory.LAWS`, and for a law of medians.
     """
     stored = [str(name) for name in dataset["law"].values]
     for name in names or ():
@@ -90,7 +92,8 @@ def _evaluated(dataset: xr.Dataset, law: str | theory.Law, name: str, point: str
         grid = dataset["variance"].values, n, dataset["noise_variance"].values
         try:
             average = theory.mean_finite_size_gain(*grid, point) if law == "finite_size" else None
-            found = [theory.gain(*grid, law)] if average is None else [average.mean, average.error]
+            parts = [theory.gain(*grid, law)] if average is None else [average.mean, average.error]
+            found = [np.asarray(part) for part in parts]
         except (TypeError, ValueError) as error:
             raise InputError(f"law {name!r}: {error}".splitlines()[0]) from error
     gain, *numerical = (np.asarray(part, np.float64) for part in found)

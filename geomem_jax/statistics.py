@@ -93,7 +93,7 @@ def detectable_shift(alpha: float, comparisons: int, degrees: ArrayLike, power: 
 
     The shift :math:`\delta` solves :math:`P(T_{\nu, \delta} > t_{\rm crit}) = {\rm power}` for the noncentral
     Student :math:`T`; the common :math:`t_{\rm crit} + t_{\rm power}` is too small at few degrees of freedom,
-    where the standard error itself is uncertain.  Beyond a threshold of :data:`FAR`, where the search for the root takes
+    where the standard error itself is uncertain.  Beyond a threshold of :data:`FAR`, where the root is found in
     seconds, only that uncertainty matters, and :math:`\delta = t_{\rm crit}\sqrt{\chi^2_{\nu, {\rm power}} / \nu}`.
 
     Args:
