@@ -97,6 +97,10 @@ def _evaluated(dataset: xr.Dataset, law: str | theory.Law, name: str, point: str
         except (TypeError, ValueError) as error:
             raise InputError(f"law {name!r}: {error}".splitlines()[0]) from error
     gain, *numerical = (np.asarray(part, np.float64) for part in found)
+    if gain.shape[-1] != dataset.sizes["direction"]:
+        raise InputError(
+            f"law {name!r}: {gain.shape[-1]} gains of {dataset.sizes['direction']} directions; give one for each"
+        )
     if not np.isfinite(gain).all():
         raise InputError(f"law {name!r}: {np.count_nonzero(~np.isfinite(gain))} of its gains are not finite; mend it")
     return [gain, numerical[0] if numerical else np.zeros_like(gain)]

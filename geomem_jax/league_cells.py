@@ -169,7 +169,8 @@ def log_detectable(cells: Cells, log_n: np.ndarray, comparisons: int) -> np.ndar
     slope = np.empty_like(cells.predicted)
     slope[order] = np.abs(np.gradient(cells.predicted[order], log_n[order], axis=0))
     shift = detectable_shift(ALPHA, max(comparisons, 1), cells.degrees, POWER) * spread_of(cells)
-    needed = np.divide(shift + cells.upper - cells.lower, slope, out=np.full_like(slope, np.inf), where=slope > 0)
+    flat = 1e-6 * np.abs(cells.predicted)  # rounding
+    needed = np.divide(shift + cells.upper - cells.lower, slope, out=np.full_like(slope, np.inf), where=slope > flat)
     return np.min(np.where(np.isnan(needed), np.inf, needed), axis=0)
 
 
