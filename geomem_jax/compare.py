@@ -24,6 +24,7 @@ from geomem_jax.freeze_out import (
 )
 from geomem_jax.gains import Deviations, DistinctVariances, deviations, distinct_variances, is_complete, relative_gain
 from geomem_jax.laws import LAWS_OF
+from geomem_jax.league import League, Row, league
 from geomem_jax.results import FAILED, NETWORK
 from geomem_jax.statistics import Bootstrap, critical_t, critical_z, expanded_bootstrap
 from geomem_jax.verdict import POINT, RungVerdict, Verdict, verdict
@@ -33,6 +34,8 @@ __all__ = [
     "Deviations",
     "DistinctVariances",
     "FreezeOut",
+    "League",
+    "Row",
     "RungVerdict",
     "SizeErrors",
     "TableRow",
@@ -48,6 +51,7 @@ __all__ = [
     "freeze_out_table",
     "freeze_out_times",
     "kendall_tau",
+    "league",
     "networks_in_words",
     "predicted_sizes",
     "predicted_times",

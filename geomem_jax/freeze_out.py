@@ -204,7 +204,7 @@ def _per_variance(dataset: xr.Dataset, per_direction: object) -> np.ndarray:
     return np.asarray(per_direction, np.float64)[np.argmax(distinct_variances(dataset).weights > 0, axis=0)]
 
 
-def _predicted_crossings(grid: np.ndarray, rho: np.ndarray) -> np.ndarray:
+def predicted_crossings(grid: np.ndarray, rho: np.ndarray) -> np.ndarray:
     """Log crossings of stored relative gains ``(k, g)``, interpolated and censored as measured ones are."""
     ascending = np.argsort(grid)
     return largest_crossing(np.log(grid[ascending].astype(float)), rho[ascending].T)
@@ -218,7 +218,7 @@ def predicted_sizes(dataset: xr.Dataset, t: float, law: str) -> np.ndarray:
     """
     if law == "finite_size":
         rho = predicted_relative_gain(dataset, law)[:, grid_position(dataset, "noise_variance", t)]
-        return _predicted_crossings(dataset["dataset_size"].values, rho)
+        return predicted_crossings(dataset["dataset_size"].values, rho)
     log_sizes = _per_variance(dataset, theory.freeze_out_sizes(dataset["variance"].values, t, law))
     return data_log_size(law, log_sizes, centred=bool(dataset.attrs["centred"]))
 
@@ -230,7 +230,7 @@ def predicted_times(dataset: xr.Dataset, n: int, law: str) -> np.ndarray:
     """
     if law == "finite_size":
         rho = predicted_relative_gain(dataset, law)[grid_position(dataset, "dataset_size", n)]
-        return _predicted_crossings(dataset["noise_variance"].values, rho)
+        return predicted_crossings(dataset["noise_variance"].values, rho)
     size = law_size(law, n, centred=bool(dataset.attrs["centred"]))
     if size < 1:  # one centred point has no variance: frozen at every noise
         return np.full(len(distinct_variances(dataset).variance), np.inf)
@@ -292,7 +292,11 @@ def size_errors(
 ) -> SizeErrors:
     """Measured freeze-out sizes of a rung against a law; errors as :func:`freeze_out_sizes`."""
     measured = freeze_out_sizes(dataset, rung, point, t, bootstrap_seed=bootstrap_seed)
-    predicted = predicted_sizes(dataset, t, law)
+    return errors_of(measured, predicted_sizes(dataset, t, law))
+
+
+def errors_of(measured: FreezeOut, predicted: np.ndarray) -> SizeErrors:
+    """Measured against predicted log sizes ``(g,)``."""
     ends = np.stack([measured.log_value, measured.log_lower, measured.log_upper])
     with np.errstate(invalid="ignore"):  # both infinite: no error to speak of
         error, lower, upper = ends - predicted

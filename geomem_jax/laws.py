@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +12,12 @@ LAWS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The laws of every rung at held-out points, the leading order first; no law is claimed for networks."""
 
-LABELS: Mapping[str, str] = MappingProxyType({"finite_size": "exact-average"})
+EXACT_AT: Mapping[str, Literal["held_out", "train"]] = MappingProxyType(
+    {"finite_size": "held_out", "finite_size_train": "train"}
+)
+"""The exact averages of a result, by the name under which it stores them: of which points they are."""
+
+LABELS: Mapping[str, str] = MappingProxyType(dict.fromkeys(EXACT_AT, "exact-average"))
 """How a law is called in words where its name alone says too little."""
 
 

@@ -24,6 +24,8 @@ from scipy import special, stats
 
 MIN_SEEDS = 6
 """The fewest seeds with which a bootstrap interval can cover 95 %."""
+FAR = 50.0
+"""A threshold of Student's t beyond which the normal part of a noncentral one is less than 0.1 % of it."""
 BLOCK = 4_000_000
 """Resampled numbers held in memory at a time."""
 
@@ -91,7 +93,8 @@ def detectable_shift(alpha: float, comparisons: int, degrees: ArrayLike, power: 
 
     The shift :math:`\delta` solves :math:`P(T_{\nu, \delta} > t_{\rm crit}) = {\rm power}` for the noncentral
     Student :math:`T`; the common :math:`t_{\rm crit} + t_{\rm power}` is too small at few degrees of freedom,
-    where the standard error itself is uncertain.
+    where the standard error itself is uncertain.  Beyond a threshold of :data:`FAR`, where the root is found in
+    seconds, only that uncertainty matters, and :math:`\delta = t_{\rm crit}\sqrt{\chi^2_{\nu, {\rm power}} / \nu}`.
 
     Args:
       alpha: family-wise error rate.
@@ -103,7 +106,34 @@ def detectable_shift(alpha: float, comparisons: int, degrees: ArrayLike, power: 
       Shifts of shape ``s``, in units of the *true* standard error of the mean.
     """
     degrees = np.asarray(degrees, float)
-    return special.nctdtrinc(degrees, 1 - power, critical_t(alpha, comparisons, degrees))
+    threshold = critical_t(alpha, comparisons, degrees)
+    far = threshold > FAR
+    near = special.nctdtrinc(degrees, 1 - power, np.where(far, np.nan, threshold))
+    return np.where(far, threshold * np.sqrt(stats.chi2.ppf(power, degrees) / degrees), near)
+
+
+def gain_score(mean: np.ndarray, relative_error: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    r"""Deviation of a positive mean from its expectation in standard errors, for samples as skewed as they are wide.
+
+    .. math:: Z = \frac{{\rm sign}(r - 1)}{\epsilon} \sqrt{2 (r - 1 - \log r)}, \qquad r = \frac{\bar x}{\mu}, \tag{1}
+
+    the signed root of the deviance of Gamma samples whose standard error is :math:`\epsilon\bar x`.  Where
+    :math:`\epsilon` is small it is the common :math:`(\bar x - \mu) / (\epsilon \bar x)`.  Where a mean is carried by
+    few of many samples, its spread shrinks with it, and the common score of a mean that is low by chance is huge: at
+    thresholds of 1e-5 Student's test of 16 exponential numbers rejects 50 times too often, of compound Poisson numbers
+    with one event each 500 times, this one once or twice.
+
+    Args:
+      mean: of any shape, ``> 0``.
+      relative_error: standard error of the mean over the mean, ``> 0``.
+      expected: ``> 0``.
+
+    Source.  Deviance of a Gamma mean: McCullagh and Nelder (1989), section 8.3.
+    """
+    ratio = mean / expected
+    # Of two rounded numbers that agree, r - 1 - log r may come out negative.
+    deviance = np.maximum(ratio - 1 - np.log(ratio), 0.0)
+    return np.sign(ratio - 1) * np.sqrt(2 * deviance) / relative_error
 
 
 def expanded_percentile(num_seeds: int, confidence: float = 0.95) -> float:

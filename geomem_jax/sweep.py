@@ -27,7 +27,7 @@ from geomem_jax.cells import Grid, Summary, TrainingSet, cycled, draw, store, su
 from geomem_jax.data.source import Source
 from geomem_jax.denoisers import empirical, empirical_jacobian, linear, population
 from geomem_jax.errors import InputError
-from geomem_jax.laws import law_size
+from geomem_jax.laws import EXACT_AT, law_size
 from geomem_jax.sweep_spectra import Spectra
 
 RUNGS = ("population", "linear", "empirical")  # that are solved; the trained one is in geomem_jax.networks
@@ -109,9 +109,9 @@ def fingerprint(source: Source) -> str:
 
 
 def laws_of(source: Source) -> tuple[str, ...]:
-    """Laws worth predicting: the exact average only of Gaussian data with few distinct variances."""
+    """Laws worth predicting: the exact averages only of Gaussian data with few distinct variances."""
     exact = source.gaussian and np.unique(source.variances).size <= MOST_VARIANCES
-    return (*LAWS, "finite_size") if exact else LAWS
+    return (*LAWS, *EXACT_AT) if exact else LAWS
 
 
 def provenance(source: Source, configuration: dict[str, object], packages: Sequence[str] = ()) -> dict[str, object]:
@@ -146,7 +146,7 @@ def prepare(
       source: the data.
       grid: what to measure.
       configuration: plain options from which the run can be repeated; stored as JSON.
-      laws: predicted laws, names of :data:`theory.LAWS`.
+      laws: predicted laws, names of :data:`theory.LAWS` or :data:`geomem_jax.laws.EXACT_AT`.
       after_size: called with every dataset size when all laws are predicted at it, to show progress.
     """
     attributes = provenance(source, configuration, ("flax", "optax") if grid.network_steps else ()) | {
@@ -168,8 +168,8 @@ def prepare(
     for size in grid.sizes:
         for law in laws:
             n, at = law_size(law, size, centred=source.centred), {"law": law, "dataset_size": size}
-            if law == "finite_size":
-                average = theory.mean_finite_size_gain(source.variances, n, t)
+            if law in EXACT_AT:
+                average = theory.mean_finite_size_gain(source.variances, n, t, EXACT_AT[law])
                 dataset["predicted_gain"].loc[at] = np.asarray(average.mean)
                 dataset["predicted_gain_error"].loc[at] = np.asarray(average.error)
             else:

@@ -12,6 +12,8 @@ from geomem_jax.laws import label
 if TYPE_CHECKING:
     import xarray as xr
 
+    from geomem_jax.league import League
+
 
 def print_prediction(prediction: dict[str, Any]) -> None:
     """Print what :func:`geomem_jax.predict.predict` returns."""
@@ -140,3 +142,33 @@ def _trained_table(dataset: "xr.Dataset", steps: list[int], t: float) -> Table:
             table.add_row("", "", f"{label(law)} law", "", format_size(sizes[group]))
         table.add_section()
     return table
+
+
+def print_league(found: "League", t: float) -> None:
+    """Print the rows of a league at one noise variance, but for those at the origin."""
+    from geomem_jax.league_words import table
+
+    rows = [row for row in found.rows if np.isclose(row.noise_variance, t) and row.point != "origin"]
+    header, lines = table(found, rows)
+    shown = [name for name in header if name != "t"]
+    drawn = Table(
+        title=f"Which law predicts the gains? t = {t:.3g}, family-wise level {100 * found.alpha:g} %",
+        caption="like: indistinguishable from; off: within the finite-size error of an asymptotic law; N* off by: at "
+        "most; log score: mean over cells, less that of the best law, in nats; dimension: measured less predicted; "
+        "detects: factor in N* that the run could have detected",
+        caption_justify="left",
+        padding=0,
+    )
+    for name in shown:
+        drawn.add_column(name)
+    previous = ("", "")
+    for line in lines:
+        cells = dict(zip(header, line, strict=True))
+        place = cells["rung"], cells["points"]
+        if place == previous:
+            cells["rung"] = cells["points"] = ""
+        elif previous != ("", ""):
+            drawn.add_section()
+        previous = place
+        drawn.add_row(*(cells[name] for name in shown))
+    Console().print(drawn)

@@ -186,7 +186,8 @@ def verdict(dataset: xr.Dataset, *, bootstrap_seed: int = 0) -> Verdict:
     return found._replace(sentence=describe(found, bool(dataset.attrs["gaussian_relative"])))
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """Write a fraction as a percentage of two digits."""
     if fraction > 10:
         return "more than 1000 %"
     return f"{100 * fraction:.2g} %" if fraction < 0.995 else f"{100 * fraction:.0f} %"
@@ -247,9 +248,9 @@ def _clause(rung: RungVerdict, limit: str) -> str:
     variance, size, noise = rung.largest_at
     scope = "which needs no limit" if rung.exact else f"exact only {limit}"
     return (
-        f"the {name} law, {scope}, deviates significantly in {_percent(rung.rejected)} of "
-        f"the cells, there by {_percent(rung.median_relative)} (median) and up to "
-        f"{_percent(abs(rung.largest_relative))} (at variance {variance:.3g}, N = {size}, t = {noise:.3g})"
+        f"the {name} law, {scope}, deviates significantly in {percent(rung.rejected)} of "
+        f"the cells, there by {percent(rung.median_relative)} (median) and up to "
+        f"{percent(abs(rung.largest_relative))} (at variance {variance:.3g}, N = {size}, t = {noise:.3g})"
     )
 
 
@@ -282,7 +283,7 @@ def describe(found: Verdict, gaussian_relative: bool) -> str:
     tested = [rung for rung in testable if rung.sampled]
     if tested:
         parts.append(_freezing(tested, found.noise_variance))
-        power = _join([f"{_percent(rung.detectable)} ({label(rung.law)})" for rung in tested])
+        power = _join([f"{percent(rung.detectable)} ({label(rung.law)})" for rung in tested])
         parts.append(
             f"This run could have detected a deviation of {power} in a gain (median cell, power {100 * POWER:g} %)."
         )

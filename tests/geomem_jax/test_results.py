@@ -1,6 +1,7 @@
 """The result file: plain netCDF, written whole or not at all, and refused in one line when it is something else."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,9 +83,23 @@ def test_exact_averages_are_stored_with_their_error():
     assert not prepared().predicted_gain_error.any()  # closed forms have none
 
 
+def test_exact_averages_are_those_of_their_points(monkeypatch):
+    def average(variances, n, t, point):
+        mean = np.full((len(t), len(variances)), n + 0.5 * (point == "train"))
+        return SimpleNamespace(mean=mean, error=mean / 100)
+
+    monkeypatch.setattr(theory, "mean_finite_size_gain", average)  # takes half a minute
+    dataset = sweep.prepare(data.linear_manifold([1.0, 0.25]), GRID, {}, ("finite_size", "finite_size_train"))
+    for law, more in (("finite_size", 0.0), ("finite_size_train", 0.5)):
+        for size in GRID.sizes:
+            stored = dataset.sel(law=law, dataset_size=size)
+            np.testing.assert_allclose(stored.predicted_gain, size + more)
+            np.testing.assert_allclose(stored.predicted_gain_error, (size + more) / 100)
+
+
 def test_exact_averages_are_for_gaussian_data_of_few_variances():
     few, many = np.repeat(np.arange(1.0, 17), 3), np.arange(1.0, 18)
-    assert "finite_size" in sweep.laws_of(data.linear_manifold(few))
+    assert {"finite_size", "finite_size_train"} <= set(sweep.laws_of(data.linear_manifold(few)))
     assert "finite_size" not in sweep.laws_of(data.linear_manifold(many))
     assert "finite_size" not in sweep.laws_of(data.from_points(POINTS, "points"))
     assert "finite_size" not in sweep.laws_of(data.linear_manifold(few, normalized=True))

@@ -34,6 +34,17 @@ def test_a_detectable_shift_is_detected_as_often_as_promised(degrees):
     assert np.mean((normal + customary) / spread > threshold) < 0.9 - error
 
 
+def test_a_detectable_shift_of_two_seeds_continues_that_of_small_thresholds():
+    # At two degrees of freedom thresholds of 45 and 64, on either side of 50, have shifts in proportion.
+    comparisons = np.array([100, 200])
+    thresholds, shifts = (
+        np.array([float(function(0.05, int(n), 2)) for n in comparisons])
+        for function in (statistics.critical_t, statistics.detectable_shift)
+    )
+    assert thresholds[0] < statistics.FAR < thresholds[1]
+    np.testing.assert_allclose(shifts / thresholds, np.sqrt(stats.chi2.ppf(0.9, 2) / 2), rtol=1e-3)
+
+
 def test_the_expanded_percentile_widens_small_samples():
     # Normal quantile table of sqrt(n / (n - 1)) * t: 1.118 * 2.776, 1.054 * 2.262 and 1.026 * 2.093.
     found = [statistics.expanded_percentile(n) for n in (5, 10, 20)]
