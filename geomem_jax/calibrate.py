@@ -172,29 +172,34 @@ def measurements(
             f"{FEWEST_SIZES}"
         )
     known = complete[np.ix_(rows, sets)]
-    gain = group_means(dataset, rung, point)[np.ix_(rows, [at], sets)][:, 0]
+    gain = group_means(dataset, rung, point)[:, at][np.ix_(rows, sets)]
     if not np.isfinite(gain[known]).all():
         raise InputError(f"{rung}: a gain at t = {t:.3g} is not finite; leave that training set out")
     groups = distinct_variances(dataset)
     error = np.zeros_like(gain)
     if "gain_sem" in dataset:
         sem = dataset["gain_sem"].sel(rung=rung, point=point).isel(noise_variance=at)
-        sem = sem.transpose("dataset_size", "seed", "direction").values[np.ix_(rows, sets)].astype(float)
-        error = np.nan_to_num(np.sqrt(sem**2 @ groups.weights**2))
+        points = sem.transpose("dataset_size", "seed", "direction").values[np.ix_(rows, sets)].astype(float)
+        error = np.nan_to_num(np.sqrt(points**2 @ groups.weights**2))
     variances = dataset["variance"].values[groups.weights.any(axis=1)]
     n = law_size("linear", sizes[rows], centred=bool(dataset.attrs["centred"]))
     log_n = np.log(sizes[rows])
     return Measurements(
-        variances,
-        groups.variance,
-        float(dataset["noise_variance"].values[at]),
-        log_n,
-        np.asarray(theory.effective_noise(variances, n, t, "linear")),
-        np.where(known[..., None], gain, 0),
-        error,
-        known,
-        (log_n[0] + log_n[-1]) / 2,
-        (log_n[-1] - log_n[0]) / 2,
+        *(
+            jnp.asarray(numbers)
+            for numbers in (
+                variances,
+                groups.variance,
+                dataset["noise_variance"].values[at],
+                log_n,
+                theory.effective_noise(variances, n, t, "linear"),
+                np.where(known[..., None], gain, 0),
+                error,
+                known,
+                (log_n[0] + log_n[-1]) / 2,
+                (log_n[-1] - log_n[0]) / 2,
+            )
+        )
     )
 
 
@@ -232,18 +237,15 @@ def calibrate(
     converged = diagnose(samples)
     refuse(converged, int(found.diverging.sum()), _what(law, m))
     priors = calibration_model.prior(m, law)
-    parameters = {
-        name: Parameter(
-            *np.quantile(values, [0.5, *ENDS]).tolist(),
-            *np.asarray(priors[name].icdf(jnp.asarray(ENDS))).tolist(),
-            *converged[name],
-        )
-        for name, values in samples.items()
-    }
-    at = grid_position(dataset, "noise_variance", m.t)
+    parameters = {}
+    for name, values in samples.items():
+        median, lower, upper = (float(end) for end in np.quantile(values, [0.5, *ENDS]))
+        prior_lower, prior_upper = (float(end) for end in priors[name].icdf(jnp.asarray(ENDS)))
+        parameters[name] = Parameter(median, lower, upper, prior_lower, prior_upper, *converged[name])
+    at = grid_position(dataset, "noise_variance", float(m.t))
     reference = dataset["reference_gain"].values[at].astype(np.float64) @ distinct_variances(dataset).weights
     bands, covered = _predict(predicting, m, law, found.draws, reference, centred=bool(dataset.attrs["centred"]))
-    measured = np.where(np.asarray(m.known)[..., None], m.gain, np.nan) / reference
+    measured = np.where(m.known[..., None], m.gain, np.nan) / reference
     return Calibration(
         law,
         rung,
@@ -291,21 +293,20 @@ def _predict(
     key: jax.Array, m: Measurements, law: Law, draws: Parameters, reference: np.ndarray, *, centred: bool
 ) -> tuple[Bands, float]:
     """Bands of relative gains on a dense grid, and the share of measured gains within those of their own size."""
-    p = _thinned(draws, BAND_DRAWS)
-    dense = np.geomspace(*np.exp(m.log_n[[0, -1]]), BAND_SIZES)
-    n = law_size("linear", dense, centred=centred)
-    linear_noise = np.asarray(theory.effective_noise(m.variances, n, m.t, "linear"))
-    mean, new = (
-        np.asarray(part, np.float64) / reference
-        for part in _draw_gains(key, m._replace(log_n=np.log(dense), linear_noise=linear_noise), law, p)
+    gain_key, point_key = jax.random.split(key)
+    log_dense = jnp.linspace(m.log_n[0], m.log_n[-1], BAND_SIZES)
+    dense = np.exp(np.asarray(log_dense, np.float64))
+    linear_noise = theory.effective_noise(m.variances, law_size("linear", dense, centred=centred), m.t, "linear")
+    # Those of the measured sizes follow, in one compiled program.
+    both = m._replace(
+        log_n=jnp.concatenate([log_dense, m.log_n]), linear_noise=jnp.concatenate([linear_noise, m.linear_noise])
     )
-    lower, upper = np.quantile(new, ENDS, axis=0)
-    bands = Bands(dense, np.median(mean, axis=0), lower, upper)
-    point_key, gain_key = jax.random.split(jax.random.fold_in(key, 1))
-    _, at_sizes = _draw_gains(gain_key, m, law, p)
-    noise = np.asarray(jax.random.normal(point_key, (len(at_sizes), *m.gain.shape)))
-    ends = np.quantile(np.asarray(at_sizes)[:, :, None] + m.error * noise, ENDS, axis=0)
-    inside = (ends[0] <= m.gain) & (m.gain <= ends[1])
+    mean, new = _draw_gains(gain_key, both, law, _thinned(draws, BAND_DRAWS))
+    ends = np.quantile(np.asarray(new[:, :BAND_SIZES], np.float64), ENDS, axis=0) / reference
+    bands = Bands(dense, np.median(np.asarray(mean[:, :BAND_SIZES], np.float64), axis=0) / reference, *ends)
+    measured_again = new[:, BAND_SIZES:, None] + m.error * jax.random.normal(point_key, (len(new), *m.gain.shape))
+    lower, upper = np.quantile(np.asarray(measured_again), ENDS, axis=0)
+    inside = (lower <= m.gain) & (m.gain <= upper)
     return bands, float(inside[m.known].mean())
 
 
@@ -385,7 +386,7 @@ def _fit_without(key: jax.Array, m: Measurements, law: Law, draws: int) -> tuple
 
 def _left_out(key: jax.Array, m: Measurements, law: Law, draws: int) -> np.ndarray:
     found, log_density = _fit_without(key, m, law, draws)
-    for fold, n in enumerate(np.exp(m.log_n)):
+    for fold, n in enumerate(np.exp(np.asarray(m.log_n))):
         samples = {name: np.asarray(values[fold], np.float64) for name, values in found.draws.items()}
         refuse(diagnose(samples), int(found.diverging[fold].sum()), f"{_what(law, m)} without N = {n:.0f}")
     flat = np.asarray(log_density, np.float64).reshape(len(log_density), -1)

@@ -28,7 +28,7 @@ parameter          symbol          meaning                                      
                                                                                                           and half range
                                                                                                           of the sizes
 ``width``                          of the crossover, in e-folds of N: 10 to 90 % in 4.4 widths            log-normal,
-                                                                                                          median 0.5, 0.5
+                                                                                                          0.5, 0.5
 ``advantage``      a               nats: the network that memorized acts as the exact score of e^a times  normal, 0, 1.5
                                    as many points
 ``tilt``           beta            how much later, in e-folds of N, small variances cross over than       normal, 0, 0.2
@@ -88,16 +88,16 @@ class Measurements(NamedTuple):
       half_range: its standard deviation.
     """
 
-    variances: jax.typing.ArrayLike
-    variance: jax.typing.ArrayLike
-    t: jax.typing.ArrayLike
-    log_n: jax.typing.ArrayLike
-    linear_noise: jax.typing.ArrayLike
-    gain: jax.typing.ArrayLike
-    error: jax.typing.ArrayLike
-    known: jax.typing.ArrayLike
-    centre: jax.typing.ArrayLike
-    half_range: jax.typing.ArrayLike
+    variances: jax.Array
+    variance: jax.Array
+    t: jax.Array
+    log_n: jax.Array
+    linear_noise: jax.Array
+    gain: jax.Array
+    error: jax.Array
+    known: jax.Array
+    centre: jax.Array
+    half_range: jax.Array
 
 
 Parameters = dict[str, jax.Array]
@@ -140,14 +140,14 @@ class Moments(NamedTuple):
 
 def moments(m: Measurements, law: Law, p: Parameters) -> Moments:
     """Mean and loadings of eqs. (1) and (2) for one value of every parameter."""
-    linear = jnp.log(jnp.asarray(m.linear_noise))[:, None]
+    linear = jnp.log(m.linear_noise)[:, None]
     noise, shift = linear, jnp.zeros(())
     if law != "linear":
         effective = jnp.logaddexp(0.0, jnp.log(jnp.expm1(m.log_n)) + p["advantage"])
         noise = jnp.log(theory.effective_noise(m.variances, t=m.t, law="empirical", log_n=effective))[:, None]
     if law == "mixture":
         small = jnp.mean(jnp.log(m.variances)) - jnp.log(m.variance)
-        above = p["log_capacity"] + p["tilt"] * small - jnp.asarray(m.log_n)[:, None]
+        above = p["log_capacity"] + p["tilt"] * small - m.log_n[:, None]
         weight = sigmoid(above / p["width"])
         shift = p["set_spread"] * weight * (1 - weight) / p["width"] * (noise - linear)
         noise = linear + weight * (noise - linear)
@@ -165,8 +165,8 @@ def log_density(m: Measurements, law: Law, p: Parameters) -> jax.Array:
     inverted by the formula of Sherman and Morrison, twice.
     """
     mean, j, k = (part[:, None] for part in moments(m, law, p))
-    known = jnp.asarray(m.known)[..., None]
-    variance = p["residual"] ** 2 + jnp.asarray(m.error) ** 2
+    known = m.known[..., None]
+    variance = p["residual"] ** 2 + m.error**2
     precision = known / variance
     x = m.gain - mean
 
