@@ -30,7 +30,7 @@ def made(train, held_out, seeds=4, noise=0.01):
         noise_variances=TIMES,
         seeds=seeds,
         variances=VARIANCES,
-        attributes={"name": "ladder", "centred": 0},
+        attributes={"name": "ladder", "centred": 0, "samples": 128, "held_out": 256},
     )
     rng = np.random.default_rng(0)
 
