@@ -1,4 +1,4 @@
-"""The command line: ``geomem predict``, ``geomem overlay``, ``geomem train`` and ``geomem ablate``."""
+"""The command line: ``geomem predict``, ``overlay``, ``train``, ``ablate`` and ``report``."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from geomem_jax.config import AblateOptions, OverlayOptions, PredictOptions, TrainOptions
+from geomem_jax.config import AblateOptions, OverlayOptions, PredictOptions, ReportOptions, TrainOptions
 from geomem_jax.errors import InputError
 
 # Everything heavier is imported when it is needed, so that help and errors come at once.
@@ -19,6 +19,7 @@ Command = (
     | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
     | Annotated[TrainOptions, tyro.conf.subcommand("train")]
     | Annotated[AblateOptions, tyro.conf.subcommand("ablate")]
+    | Annotated[ReportOptions, tyro.conf.subcommand("report")]
 )
 
 
@@ -78,7 +79,15 @@ def _ablate(options: AblateOptions) -> None:
     print(f"\nresults, figures and this summary: {folder}")
 
 
-def _parse() -> OverlayOptions | PredictOptions | TrainOptions | AblateOptions:
+def _report(options: ReportOptions) -> None:
+    from rich.console import Console
+
+    from geomem_jax import referee
+
+    print(f"report: {referee.run(options, Console(stderr=True))}")
+
+
+def _parse() -> OverlayOptions | PredictOptions | TrainOptions | AblateOptions | ReportOptions:
     """Parse the command line; an error of the parser, which it prints at length, becomes one line."""
     shown = io.StringIO()
     try:
@@ -111,6 +120,8 @@ def main() -> None:
             _train(options)
         elif isinstance(options, AblateOptions):
             _ablate(options)
+        elif isinstance(options, ReportOptions):
+            _report(options)
         else:
             _overlay(options)
     except InputError as error:

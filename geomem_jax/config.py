@@ -90,6 +90,22 @@ class OverlayOptions(SpectrumOptions):
             raise InputError(f"--seed is {self.seed}; give at most {LARGEST_SEED}")
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Write the full report of a finished run of geomem overlay: with its networks calibrated, and ablations."""
+
+    run: Path
+    """Folder of the run."""
+    ablations: Path | None = None
+    """Folder of a run of geomem ablate."""
+    no_calibration: bool = False
+    """Leave out the calibration of the networks, which takes a minute or two."""
+    seed: int = 0
+    """Seed of the calibration."""
+    out: Path | None = None
+    """The new file (default: full_report.html in the folder of the run)."""
+
+
 ABLATIONS = ("a", "b", "c", "d", "e", "f", "g", "h", "paper")
 """Experiments of :class:`AblateOptions`."""
 

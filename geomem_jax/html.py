@@ -31,6 +31,7 @@ thead [aria-sort=descending] button::after { content: " ▼"; }
 figure { margin: 1.5rem 0; }
 img { min-width: 46rem; max-width: 100%; height: auto; }
 figcaption { max-width: 52rem; }
+summary { cursor: pointer; margin-top: .8rem; }
 dt { font-weight: 600; margin-top: .6rem; }
 """
 

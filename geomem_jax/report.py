@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from geomem_jax import compare, html, participation, plots, spectrum_panels
+from geomem_jax import compare, html, league_words, participation, phase_diagrams, plots, spectrum_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.formatting import format_interval, spaced
 from geomem_jax.laws import label
@@ -36,6 +36,12 @@ the <em>held-out points</em> are the last ones, outside the largest subset. Trai
 points, the more so the larger N is, so that their intervals become too narrow as N nears the number of points there
 are.</p>
 """
+
+LEAGUE_COLUMNS = (
+    "N* off by: largest factor between measured and predicted freeze-out size. tau: Kendall's rank correlation of the "
+    "order of freezing. log score: nats per cell, less those of the best law. dimension: measured less predicted soft "
+    "dimension, where that is largest. detects: factor in N* that this run could have seen."
+)
 
 NETWORKS = (
     "With perfect training it would be the empirical score. It is not: finite width and few steps make it smoother, so "
@@ -98,6 +104,28 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
     if networks is not None:
         text += f"<p>{escape(networks)} {NETWORKS}</p>"
     return "<h2>Freeze-out sizes</h2>" + text + html.table(caption, header, cells)
+
+
+def _which_law(dataset: xr.Dataset, t: float) -> str:
+    """The league table: at one noise variance at once, at all where it is asked for."""
+    found = compare.league(dataset)
+    here = [row for row in found.rows if np.isclose(row.noise_variance, t)]
+    header, cells = league_words.table(found, here)
+    _, every = league_words.table(found)
+    readings = [league_words.describe(found, row) for row in here if row.claimed and row.tested]
+    listed = "".join(f"<li>{escape(reading)}</li>" for reading in readings)
+    return (
+        "<h2>Which law predicts it?</h2><p>Every law is held against every rung, also against those that it does not "
+        "claim to describe. <em>Agrees</em>: no cell (dataset size and variance) contradicts the law, and all rivals "
+        "are contradicted. <em>Rejected</em>: some cell does, at a family-wise level of "
+        f"{100 * found.alpha:g} % over all {found.comparisons} cells. <em>Like</em>: nowhere does the law differ from "
+        "these by more than four standard errors. <em>Undecided</em>: it does, but training sets are too few.</p>"
+        f"<ul>{listed}</ul>"
+        + html.table(f"Laws against rungs at noise variance t = {t:.3g}. {LEAGUE_COLUMNS}", header, cells)
+        + f"<details><summary>At all noise variances ({len(every)} rows)</summary>"
+        + html.table(LEAGUE_COLUMNS, header, every)
+        + "</details>"
+    )
 
 
 def _time(log_time: float, grid: tuple[float, float]) -> str:
@@ -169,6 +197,15 @@ def _figures(dataset: xr.Dataset) -> str:
             "<strong>Condensation.</strong> Left, how nearly one training point answers alone; right, the noise "
             "variance below which it does, at training points, against the one predicted from the variances.",
         )
+        + html.figure(
+            plots.phase_diagram(dataset),
+            "Phases of every rung over dataset size and noise variance, and the shares of frozen directions and of "
+            "frozen variance.",
+            f"<strong>Phases.</strong> {escape(phase_diagrams.noise_in_words(dataset))} Above, the phase; below, how "
+            "many directions are frozen and how much of the variance of the data they carry, two numbers that differ "
+            "where small variances freeze first. Lines are the predicted onset, condensation and best-generalization "
+            "times of the empirical score, and where the laws freeze the first and the last direction.",
+        )
         + spectra
     )
 
@@ -188,12 +225,13 @@ def _settings(dataset: xr.Dataset) -> str:
     )
 
 
-def write(dataset: xr.Dataset, path: Path) -> None:
+def write(dataset: xr.Dataset, path: Path, sections: str = "") -> None:
     """Write the report, atomically: a reader sees the old file or the new one, never a part.
 
     Args:
       dataset: a result, possibly incomplete.
       path: the HTML file; replaced if it exists.
+      sections: more of them, as HTML.
 
     Raises:
       InputError: if nothing is measured.
@@ -214,7 +252,9 @@ def write(dataset: xr.Dataset, path: Path) -> None:
         f'<p class="verdict"><strong>Verdict.</strong> {escape(found.sentence)}</p>'
         + (GAUSSIAN_RELATIVE + subsets if dataset.attrs["gaussian_relative"] else "")
         + _freeze_out(dataset, found.noise_variance)
+        + _which_law(dataset, found.noise_variance)
         + _figures(dataset)
+        + sections
         + "<h2>When a training point is copied</h2><p>At a noised training point the participation ratio of the "
         "empirical score rises to 1 as the noise falls: one training point answers alone. The prediction is the "
         "condensation time, from the variances alone; it is leading order in the number of directions.</p>"

@@ -1,0 +1,136 @@
+"""The full report: that of a run, with what takes longer: its networks calibrated, and ablations beside.
+
+The calibration (:mod:`geomem_jax.calibrate`) is at the noise variance at which freeze-out sizes are compared; ablations
+are those of a run of ``geomem ablate``.  One HTML file, as :mod:`geomem_jax.report` writes it.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import jax
+import xarray as xr
+from rich.console import Console
+
+from geomem_jax import ablate_job, ablate_tables, calibrate, html, overlay, plots, report, results, runs
+from geomem_jax.config import ReportOptions
+from geomem_jax.errors import InputError
+
+REPORT = "full_report.html"
+MEANINGS = {
+    "log_capacity": "log N*: the log size at which the weights of the two laws are equal",
+    "width": "of the crossover, in e-folds of N",
+    "advantage": "nats: a network that memorized acts as the exact score of e^a times as many points",
+    "tilt": "how much later, in e-folds of N, a variance crosses over than one an e-fold larger",
+    "floor": "log of the effective noise of infinite data over t",
+    "set_spread": "standard deviation of log N* over training sets",
+    "spread": "of the log effective noise over networks",
+    "residual": "of gains about one effective noise",
+}
+
+
+def calibration_section(
+    dataset: xr.Dataset, found: calibrate.Calibration, scores: Sequence[calibrate.LawScore]
+) -> str:
+    """Write what a calibration says: parameters, rival laws, bands."""
+    rows = [
+        (
+            name,
+            f"{one.median:.3g} [{one.lower:.3g}, {one.upper:.3g}]",
+            f"[{one.prior_lower:.3g}, {one.prior_upper:.3g}]",
+            f"{one.r_hat:.3f}",
+            f"{one.effective_draws:.0f}",
+            MEANINGS[name],
+        )
+        for name, one in found.parameters.items()
+    ]
+    rivals = [
+        (one.law, f"{one.log_density:.1f}", f"{one.below_best:.1f}", f"{one.error:.1f}")
+        for one in sorted(scores, key=lambda one: one.below_best)
+    ]
+    sizes = ", ".join(map(str, found.dataset_size))
+    return (
+        "<h2>Where networks stand between the laws</h2><p>The effective noise of a network is taken to pass from that "
+        "of the empirical law to that of the linear law as N grows beyond its memorization capacity N*; a few numbers "
+        "more say how gains scatter about this. They are inferred from the gains of the networks "
+        f"at held-out points, N = {sizes}. Where posterior and prior are alike, the data say nothing.</p>"
+        + html.table(
+            f"Posterior at noise variance t = {found.t:.3g}: medians with 95 % intervals.",
+            ("number", "posterior", "prior, 95 %", "R-hat", "effective draws", "meaning"),
+            rows,
+        )
+        + html.table(
+            "Rival laws: log density (nats) of the gains at each dataset size, predicted from all others.",
+            ("law", "log density", "below the best", "standard error"),
+            rivals,
+        )
+        + html.figure(
+            plots.calibration(dataset, found),
+            "Relative gains of networks with predictive bands, and the posterior of the memorization capacity.",
+            f"<strong>Calibrated networks.</strong> {100 * found.covered:.0f} % of the measured gains lie within the "
+            "bands, which hold 95 % of the gains of networks on new training sets.",
+        )
+    )
+
+
+def ablation_section(dataset: xr.Dataset, toy: xr.Dataset | None) -> str:
+    """Write what ablations say: sentences and figures."""
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in ablate_tables.sentences(dataset))
+    written = (
+        "<h2>What decides the order</h2><p>The same question under other conditions, on data of their own: is it fine "
+        "detail (small variance) that freezes first as data get scarce, or the salient directions, as the literature "
+        f"has it? <strong>{escape(ablate_tables.conclusion(dataset))}</strong></p><ul>{sentences}</ul>"
+        + html.figure(
+            plots.ablations(dataset),
+            "Freeze-out size of every variance under each condition.",
+            "<strong>Ablations.</strong> A row is a condition, a marker the size above which a variance is free, with "
+            "its interval; arrows point beyond the grid. Blue rows: fine detail freezes first; orange rows: salient "
+            "directions do.",
+        )
+    )
+    if toy is not None:
+        written += html.figure(
+            plots.toy_gaps(toy),
+            "Position of the largest gap of the spectrum against noise variance and dataset size.",
+            f"<strong>The figure of the paper.</strong> {escape(ablate_tables.toy_sentence(toy))}",
+        )
+    return written
+
+
+def _calibration(options: ReportOptions, dataset: xr.Dataset, console: Console) -> str:
+    fit_key, compare_key = jax.random.split(jax.random.key(options.seed))
+    with runs.progress_bar(console) as progress:
+        task = progress.add_task("calibrating networks", total=2)
+        found = calibrate.calibrate(fit_key, dataset)
+        progress.update(task, advance=1, description="comparing rival laws")
+        scores = calibrate.compare_laws(compare_key, dataset)
+        progress.advance(task)
+    return calibration_section(dataset, found, scores)
+
+
+def run(options: ReportOptions, console: Console) -> Path:
+    """Write the full report of a finished run.
+
+    Args:
+      options: of which run, with which ablations, and where to.
+      console: where progress is shown.
+
+    Returns:
+      The file.
+
+    Raises:
+      InputError: if there is no result, the file exists, or the networks cannot be calibrated; nothing is written then.
+    """
+    path = options.run / REPORT if options.out is None else options.out
+    if path.exists():
+        raise InputError(f"{path} exists; give another --out")
+    dataset = results.load(options.run / overlay.RESULTS)
+    sections = "" if options.no_calibration else _calibration(options, dataset, console)
+    if options.ablations is not None:
+        ablations = results.load(options.ablations / ablate_job.RESULTS, ablate_job.DIMENSIONS)
+        toy_path = options.ablations / ablate_job.TOY
+        toy = results.load(toy_path, ablate_job.TOY_DIMENSIONS) if toy_path.exists() else None
+        sections += ablation_section(ablations, toy)
+    with console.status("comparing and drawing"):
+        report.write(dataset, path, sections)
+    return path
