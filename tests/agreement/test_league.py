@@ -89,7 +89,7 @@ def test_right_laws_are_accepted_and_wrong_ones_rejected_in_the_default_run():
         wrong = [row for law, row in rows.items() if law not in OWN[rung]]
         assert all(row.outcome != "rejected" for row in right), (rung, point, t)
         pairs = [[count(own.cells, row.cells, found.comparisons) for row in wrong] for own in right]
-        counts += [pair for part in pairs for pair in part]
+        counts += [pair for of_one in pairs for pair in of_one]
         # By the exact one: some wrong law can be told from it.
         fraction.append(np.any([pair.decidable for pair in pairs[-1]], axis=0))
         for row in wrong:
