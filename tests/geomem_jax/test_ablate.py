@@ -284,6 +284,8 @@ def test_sequences_and_distances_of_gaps():
     assert toy_gaps.distance(falling, falling).estimate == 0
     assert toy_gaps.distance(other, falling).estimate == 0.25
     assert toy_gaps.control(falling) == 0
+    assert toy_gaps.share(falling, 25).estimate == 0.25
+    assert toy_gaps.share(other, 25).estimate == 0
 
 
 def test_gaps_of_the_toy_are_those_of_brute_force():
@@ -323,14 +325,14 @@ def test_networks_are_measured_by_size_and_training_set(monkeypatch):
     found = dict(ablate_networks.measure(chosen, 6, 3, 4, lambda step: None))
     assert set(found) == set(wanted)
 
-    # One network alone, on the larger size of the second training set, measured by plain derivatives.
+    # One network alone, on the smaller size of the second training set, measured by plain derivatives.
     source = responses.source_of(wanted[0])
     keys = [cells.seed_keys(3, seed) for seed in range(2)]
     data = training.draw_data(source, [key[0] for key in keys], 16, 4)
     model = mlp.edm_mlp(12, 6, 3, float(np.mean(source.variances)))
     recipe = training.Recipe(model, training.optimizer("adam", 0.3, clip=1.0, warmup=100), 128, 0.999)
     low, high = np.log(ablate_networks.NOISE_RANGE)
-    members = training.Members(*(jnp.array([value]) for value in (1, 16, low, high)))
+    members = training.Members(*(jnp.array([value]) for value in (1, 4, low, high)))
     root = jax.random.fold_in(jax.random.key(3), cells.NETWORKS)
     mesh = jax.make_mesh((1, 1), ("member", "batch"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     state = training.advance(recipe, mesh, data, members, training.start(recipe, root, members), 20)
@@ -343,9 +345,14 @@ def test_networks_are_measured_by_size_and_training_set(monkeypatch):
         relative = np.diagonal(matrix, axis1=1, axis2=2).mean(axis=0) * (1 + ablate_networks.T / source.variances)
         alone = relative.reshape(4, 3).mean(axis=1)
         # Rounding of a few steps of training.
-        np.testing.assert_allclose(found[at][1, 1], alone, rtol=1e-4)
+        np.testing.assert_allclose(found[at][1, 0], alone, rtol=1e-4)
     raw = next(one for one in wanted if one.point == "held_out" and not one.averaged)
-    for other in (found[at][0, 1], found[at][1, 0], found[raw][1, 1]):  # controls: training set, size, no average
+    for other in (
+        found[at][0, 0],
+        found[at][1, 1],
+        found[at][0, 1],
+        found[raw][1, 0],
+    ):  # controls: training set, size, no average
         assert np.abs(other / alone - 1).max() > 1e-3
 
 
