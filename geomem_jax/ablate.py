@@ -205,6 +205,8 @@ def conditions(quick: bool) -> list[Condition]:
         add("f", f"held-out, {_DEFINITIONS[frozen]}", frozen=frozen)
     for frozen in definitions[:2]:
         add("f", f"training, {_DEFINITIONS[frozen]}", frozen=frozen, point="train")
+    for frozen in definitions[:4]:
+        add("f", f"training, r = 0, {_DEFINITIONS[frozen]}", frozen=frozen, point="train", probe=0.0)
     add("f", "√t e, 1-Y", frozen="participation", point="axis")
     for frozen in ("mean", "absolute", "participation"):
         name = f"30+120 normalized, √t e, {_DEFINITIONS[frozen]}"
@@ -215,14 +217,17 @@ def conditions(quick: bool) -> list[Condition]:
 
     add("g", "linear score", model="linear", t=0.03)
 
-    for estimator, name in _ESTIMATORS.items():
-        add("h", f"held-out, {name}", estimator=estimator)
-    for estimator, name in _ESTIMATORS.items():
-        add("h", f"training, r = 0, {name}", estimator=estimator, point="train", probe=0.0)
-    add("h", "training, r = 0, one-sided, gap", estimator="one-sided", frozen="gap", point="train", probe=0.0)
-    add("h", "held-out, one-sided, gap", estimator="one-sided", frozen="gap")
-    for estimator, name in _ESTIMATORS.items():
-        add("h", f"training, {name}", estimator=estimator, point="train")
+    places: dict[str, dict[str, object]] = {
+        "held-out": {},
+        "training": {"point": "train"},
+        "training, r = 0": {"point": "train", "probe": 0.0},
+    }
+    for place, where in places.items():
+        for estimator, name in _ESTIMATORS.items():
+            if not quick or estimator in ("jacobian", "short probes"):
+                add("h", f"{place}, {name}", estimator=estimator, **where)
+        if not quick:
+            add("h", f"{place}, one-sided, gap", estimator="one-sided", frozen="gap", **where)
     return made
 
 

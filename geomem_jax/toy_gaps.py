@@ -56,7 +56,7 @@ class Plan(NamedTuple):
 def plan(quick: bool, seeds: int) -> Plan:
     """Choose the grid: the noise of the paper, standard deviations from 0.01 to 1."""
     if quick:
-        return Plan((250, 4000), tuple(np.geomspace(1e-3, 1, 5).tolist()), 4, min(seeds, 4))
+        return Plan((250, 4000), tuple(np.geomspace(0.01, 1, 9).tolist()), 4, min(seeds, 4))
     return Plan(SIZES, tuple(np.geomspace(1e-4, 1, 17).tolist()), 8, min(seeds, 16))
 
 
