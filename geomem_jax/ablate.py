@@ -217,17 +217,18 @@ def conditions(quick: bool) -> list[Condition]:
 
     add("g", "linear score", model="linear", t=0.03)
 
-    places: dict[str, dict[str, object]] = {
-        "held-out": {},
-        "training": {"point": "train"},
-        "training, r = 0": {"point": "train", "probe": 0.0},
-    }
-    for place, where in places.items():
+    places: tuple[tuple[str, Point, float], ...] = (
+        ("held-out", "held_out", 1.0),
+        ("training", "train", 1.0),
+        ("training, r = 0", "train", 0.0),
+    )
+    for place, point, probe in places:
         for estimator, name in _ESTIMATORS.items():
             if not quick or estimator in ("jacobian", "short probes"):
-                add("h", f"{place}, {name}", estimator=estimator, **where)
+                add("h", f"{place}, {name}", estimator=estimator, point=point, probe=probe)
         if not quick:
-            add("h", f"{place}, one-sided, gap", estimator="one-sided", frozen="gap", **where)
+            name = f"{place}, one-sided, gap"
+            add("h", name, estimator="one-sided", frozen="gap", point=point, probe=probe)
     return made
 
 
