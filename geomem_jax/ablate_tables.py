@@ -5,8 +5,8 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from geomem_jax import ablate, ablate_job, toy_gaps
-from geomem_jax.ablate import Order
+from geomem_jax import ablate_job, ablate_orders, toy_gaps
+from geomem_jax.ablate_orders import Order
 from geomem_jax.formatting import format_interval
 from geomem_jax.statistics import Bootstrap
 
@@ -49,9 +49,9 @@ def orders_table(dataset: xr.Dataset, orders: dict[str, dict[int, Order]]) -> Ta
             grid = one["grid"].values[np.isfinite(one["grid"].values)]
             along_time, t = bool(one["along_time"].item()), float(one["noise_variance"].item())
             ends = [_end(found, group, (float(grid.min()), float(grid.max())), along_time) for group in (0, -1)]
-            kind = ablate.verdict(found).removesuffix(" first")
+            kind = ablate_orders.verdict(found).removesuffix(" first")
             name, when = f"({letter}) {one['label'].item()}", "" if along_time else f"{t:.2g}"
-            table.add_row(name, when, *ends, _ratio(found), ablate.tau_in_words(found), kind)
+            table.add_row(name, when, *ends, _ratio(found), ablate_orders.tau_in_words(found), kind)
         table.add_section()
     return table
 
@@ -113,7 +113,7 @@ def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None
     labels, data, places = (dataset[name].values.astype(str) for name in ("label", "data", "place"))
     for letter, rows in found.items():
         named = {labels[row]: one for row, one in rows.items()}
-        console.print(ablate.sentence(letter, named), highlight=False, soft_wrap=True, markup=False)
+        console.print(ablate_orders.sentence(letter, named), highlight=False, soft_wrap=True, markup=False)
     if found:
         every = [(data[row], places[row], one) for rows in found.values() for row, one in rows.items()]
-        console.print(ablate.conclusion(every), highlight=False, soft_wrap=True, markup=False)
+        console.print(ablate_orders.conclusion(every), highlight=False, soft_wrap=True, markup=False)
