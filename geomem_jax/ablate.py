@@ -4,7 +4,8 @@ Yardstick.  Of a *condition* (data, score model, point, estimator, definition of
 directions of equal variance is measured, its *response* :math:`R_g`: 1 where infinite data leave it, 0 where it is
 frozen.  As everywhere in this package the group is **frozen where R < 1/2**, the mean of ``R`` over training sets, and
 its freeze-out size :math:`N_g^*(t)` (in one experiment its time :math:`t_g^*(N)`) is the largest crossing of 1/2.
-The definitions of frozen differ in ``R``.  With the gains :math:`g_i` at points ``x``, and those of infinite data,
+The order of the sizes is found by :mod:`geomem_jax.ablate_orders`.  The definitions of frozen differ in ``R``; with the
+gains :math:`g_i` at points ``x``, and those of infinite data,
 
 ======================  ==============================================================================================
 ``mean``                mean over points of :math:`g_i` over that of infinite data (the definition of this package)
@@ -25,25 +26,16 @@ Infinite data.  Gaussian: the Wiener gain, at every point.  Normalized: at ``axi
 sampling; elsewhere the exact score of a disjoint set of many points, at fresh points of the class, whose participation
 ratio is kept (see :mod:`geomem_jax.responses`).
 
-Order.  Kendall's :math:`\tau` of log sizes with *minus* the variance, over pairs whose order is known: +1 if fine
-detail (small variance) freezes first as data get scarce, -1 if salient directions do, as the paper says.  Two censored
-on the same side are no pair.  Its 95 % interval is over training sets.  *Fine first*: the interval is positive;
-*salient first*: negative; *undecided*: it holds 0; *no order*: no pair can be told apart.
-
 Source.  The definitions are those of arXiv 2410.08727 and of this project; what is concluded is measured here.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 import theory
 from geomem_jax.data.synthetic import linear_manifold
-from geomem_jax.freeze_out import largest_crossing
-from geomem_jax.statistics import Bootstrap, concordance, expanded_bootstrap, expanded_percentile, percentile_interval
 
 Frozen = Literal["mean", "median", "absolute", "participation", "gap"]
 Point = Literal["held_out", "train", "origin", "axis"]
@@ -205,6 +197,8 @@ def conditions(quick: bool) -> list[Condition]:
         add("f", f"held-out, {_DEFINITIONS[frozen]}", frozen=frozen)
     for frozen in definitions[:2]:
         add("f", f"training, {_DEFINITIONS[frozen]}", frozen=frozen, point="train")
+    for frozen in definitions[:4]:
+        add("f", f"training, r = 0, {_DEFINITIONS[frozen]}", frozen=frozen, point="train", probe=0.0)
     add("f", "√t e, 1-Y", frozen="participation", point="axis")
     for frozen in ("mean", "absolute", "participation"):
         name = f"30+120 normalized, √t e, {_DEFINITIONS[frozen]}"
@@ -215,14 +209,18 @@ def conditions(quick: bool) -> list[Condition]:
 
     add("g", "linear score", model="linear", t=0.03)
 
-    for estimator, name in _ESTIMATORS.items():
-        add("h", f"held-out, {name}", estimator=estimator)
-    for estimator, name in _ESTIMATORS.items():
-        add("h", f"training, r = 0, {name}", estimator=estimator, point="train", probe=0.0)
-    add("h", "training, r = 0, one-sided, gap", estimator="one-sided", frozen="gap", point="train", probe=0.0)
-    add("h", "held-out, one-sided, gap", estimator="one-sided", frozen="gap")
-    for estimator, name in _ESTIMATORS.items():
-        add("h", f"training, {name}", estimator=estimator, point="train")
+    places: tuple[tuple[str, Point, float], ...] = (
+        ("held-out", "held_out", 1.0),
+        ("training", "train", 1.0),
+        ("training, r = 0", "train", 0.0),
+    )
+    for place, point, probe in places:
+        for estimator, name in _ESTIMATORS.items():
+            if not quick or estimator in ("jacobian", "short probes"):
+                add("h", f"{place}, {name}", estimator=estimator, point=point, probe=probe)
+        if not quick:
+            name = f"{place}, one-sided, gap"
+            add("h", name, estimator="one-sided", frozen="gap", point=point, probe=probe)
     return made
 
 
@@ -244,106 +242,3 @@ _ESTIMATORS: dict[Estimator, str] = {
 
 def _name(levels: Levels) -> str:
     return " + ".join(f"{count} of {variance:g}" for count, variance in levels)
-
-
-class Order(NamedTuple):
-    """The sequence of collapse under one condition; natural logarithms.
-
-    Attributes:
-      variance: ``(g,)`` distinct variances, descending.
-      sizes: log freeze-out sizes (or times) ``(g,)`` with intervals over training sets; infinite where censored.
-      tau: Kendall's tau, positive if fine detail freezes first, with its interval; nan without a pair.
-      ratio: log size of the smallest variance less that of the largest, with its interval; nan where both are
-        censored on the same side.
-    """
-
-    variance: np.ndarray
-    sizes: Bootstrap
-    tau: Bootstrap
-    ratio: Bootstrap
-
-
-def _interval_of(replicates: np.ndarray, estimate: float, num_sets: int) -> Bootstrap:
-    """Interval over the replicates in which a number is defined."""
-    defined = replicates[~np.isnan(replicates)]
-    if num_sets < 2 or np.isnan(estimate) or not len(defined):
-        return Bootstrap(np.array(estimate), np.array(np.nan), np.array(np.nan), replicates)
-    return Bootstrap(np.array(estimate), *percentile_interval(defined, expanded_percentile(num_sets)), replicates)
-
-
-def order(variance: np.ndarray, grid: np.ndarray, response: np.ndarray, *, bootstrap_seed: int = 0) -> Order:
-    """Find the sequence of collapse, see the module docstring.
-
-    Args:
-      variance: ``(g,)``, descending.
-      grid: ``(k,)`` dataset sizes or noise variances, ascending.
-      response: ``(S, k, g)`` of ``S`` training sets.
-      bootstrap_seed: of the resampling of training sets.
-    """
-    abscissa, num_sets = np.log(grid), len(response)
-    sizes = expanded_bootstrap(
-        np.swapaxes(np.asarray(response, np.float64), 1, 2),
-        lambda means: largest_crossing(abscissa, means),
-        bootstrap_seed,
-    )
-
-    def each(function: Callable[[np.ndarray], np.ndarray]) -> Bootstrap:
-        estimate = float(function(sizes.estimate[None])[0])
-        replicates = function(sizes.replicates) if num_sets > 1 else np.full(1, np.nan)
-        return _interval_of(replicates, estimate, num_sets)
-
-    def difference(found: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # both censored on one side: nan, as it must be
-            return found[:, -1] - found[:, 0]
-
-    return Order(variance, sizes, each(lambda found: concordance(found, -variance, least=2)), each(difference))
-
-
-def verdict(found: Order) -> str:
-    """``"fine first"``, ``"salient first"``, ``"undecided"`` or ``"no order"``."""
-    if np.isnan(found.tau.estimate):
-        return "no order"
-    if found.tau.lower > 0:
-        return "fine first"
-    return "salient first" if found.tau.upper < 0 else "undecided"
-
-
-def tau_in_words(found: Order) -> str:
-    """Write tau with its interval."""
-    if np.isnan(found.tau.estimate):
-        return "n/a"
-    alone = f"{float(found.tau.estimate):+.2f}"
-    return alone if np.isnan(found.tau.lower) else f"{alone} [{found.tau.lower:+.2f}, {found.tau.upper:+.2f}]"
-
-
-def sentence(letter: str, found: dict[str, Order]) -> str:
-    """Say of one experiment under which of its conditions which order holds."""
-    parts = []
-    for kind in ("fine first", "salient first", "undecided", "no order"):
-        named = [
-            f"{label} (τ = {tau_in_words(one)})" if kind != "no order" else label
-            for label, one in found.items()
-            if verdict(one) == kind
-        ]
-        if named:
-            parts.append(f"{kind}: {'; '.join(named)}")
-    return f"({letter}) {TITLES[letter]}. {'. '.join(part[0].upper() + part[1:] for part in parts)}."
-
-
-def conclusion(found: list[tuple[str, str, Order]]) -> str:
-    """Answer the paper's claim: how often each order is found, and for which data and at which points.
-
-    Args:
-      found: data (Gaussian or normalized), place and order of every condition.
-    """
-    said = []
-    for kind, words in (
-        ("salient first", "'Salient features collapse first' holds under"),
-        ("fine first", "It reverses (fine detail first) under"),
-        ("undecided", "Undecided:"),
-        ("no order", "Without an order:"),
-    ):
-        places = Counter(f"{data} data at {place}" for data, place, one in found if verdict(one) == kind)
-        where = "; ".join(f"{place} ({count})" for place, count in places.most_common())
-        said.append(f"{words} {places.total()} of {len(found)} conditions" + (f": {where}." if where else "."))
-    return " ".join(said)

@@ -17,8 +17,9 @@ import xarray as xr
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from geomem_jax import ablate, ablate_networks, responses, results, runs, sweep, toy_gaps
-from geomem_jax.ablate import Condition, Order
+from geomem_jax import ablate, ablate_networks, ablate_orders, responses, results, runs, sweep, toy_gaps
+from geomem_jax.ablate import Condition
+from geomem_jax.ablate_orders import Order
 from geomem_jax.atomic import replacing
 from geomem_jax.config import AblateOptions
 from geomem_jax.directions import group_by_variance
@@ -204,7 +205,7 @@ def orders(dataset: xr.Dataset) -> dict[str, dict[int, Order]]:
         response = one["response"].values[:, : len(grid), :groups]
         response = response[np.isfinite(response).all(axis=(1, 2))]  # no more training sets of networks, or failed
         if len(response):
-            order = ablate.order(one["variance"].values[:groups], grid, response)
+            order = ablate_orders.order(one["variance"].values[:groups], grid, response)
             found.setdefault(str(one["experiment"].item()), {})[row] = order
     return found
 

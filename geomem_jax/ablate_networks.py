@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 def plan(quick: bool, seeds: int) -> Plan:
     """Choose the ensembles; at most six training sets, the fewest with which an interval can cover 95 %."""
     if quick:
-        return Plan((8, 32), (200, 3000), (4, 16, 64, 256), min(seeds, 2))
+        return Plan((32,), (200, 3000), (4, 16, 64, 256), min(seeds, 2))
     return Plan((32, 128), (500, 2000, 8000), tuple(2**k for k in range(3, 11)), min(seeds, 6))
 
 

@@ -5,9 +5,12 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from geomem_jax import ablate, ablate_job, toy_gaps
-from geomem_jax.ablate import Order
+from geomem_jax import ablate_job, ablate_orders, toy_gaps
+from geomem_jax.ablate_orders import Order
 from geomem_jax.formatting import format_interval
+from geomem_jax.statistics import Bootstrap
+
+LOST = 25  # the position that the paper reads as salient directions that are lost
 
 
 def _end(found: Order, group: int, grid: tuple[float, float], along_time: bool) -> str:
@@ -46,11 +49,16 @@ def orders_table(dataset: xr.Dataset, orders: dict[str, dict[int, Order]]) -> Ta
             grid = one["grid"].values[np.isfinite(one["grid"].values)]
             along_time, t = bool(one["along_time"].item()), float(one["noise_variance"].item())
             ends = [_end(found, group, (float(grid.min()), float(grid.max())), along_time) for group in (0, -1)]
-            kind = ablate.verdict(found).removesuffix(" first")
+            kind = ablate_orders.verdict(found).removesuffix(" first")
             name, when = f"({letter}) {one['label'].item()}", "" if along_time else f"{t:.2g}"
-            table.add_row(name, when, *ends, _ratio(found), ablate.tau_in_words(found), kind)
+            table.add_row(name, when, *ends, _ratio(found), ablate_orders.tau_in_words(found), kind)
         table.add_section()
     return table
+
+
+def _share(found: Bootstrap) -> str:
+    value = f"{float(found.estimate):.2f}"
+    return value if np.isnan(found.lower) else f"{value} [{float(found.lower):.2f}, {float(found.upper):.2f}]"
 
 
 def toy_table(toy: xr.Dataset) -> Table:
@@ -58,42 +66,40 @@ def toy_table(toy: xr.Dataset) -> Table:
     meanings = ", ".join(f"{position} {meaning}" for position, meaning in toy_gaps.POSITIONS.items())
     reference = int(toy["dataset_size"].values[-1])
     table = Table(
-        title=f"the paper's toy, exact empirical score: position of the largest drop as the noise falls ({meanings}), "
-        f"and distance from N = {reference} [95 % interval over training sets]",
+        title=f"the paper's toy, exact empirical score: position of the largest drop as the noise falls ({meanings}); "
+        f"share of position 25, and distance from N = {reference} [95 % over training sets]",
         show_lines=True,
         padding=0,
     )
-    for name in ("reading", "data", "point", "N", "positions, most frequent one", "distance", "control"):
+    for name in ("reading, data, point", "N", "most frequent positions", "share of 25", "distance", "control"):
         table.add_column(name)
+    sizes = toy["dataset_size"].values
     for reading, data, point, counts in ablate_job.toy_cells(toy):
-        sequences, distances = [], []
-        for at, size in enumerate(toy["dataset_size"].values):
-            sequences.append(" ".join(str(position) for position in toy_gaps.sequence(counts[at])))
-            if size != reference:
-                found = toy_gaps.distance(counts[at], counts[-1])
-                distances.append(f"{found.estimate:.2f} [{found.lower:.2f}, {found.upper:.2f}]")
-        sizes = "\n".join(str(size) for size in toy["dataset_size"].values)
+        columns = (
+            [str(size) for size in sizes],
+            [" ".join(str(position) for position in toy_gaps.sequence(one)) for one in counts],
+            [_share(toy_gaps.share(one, LOST)) for one in counts],
+            [_share(toy_gaps.distance(one, counts[-1])) for one in counts[:-1]],
+        )
         control = f"{toy_gaps.control(counts[-1]):.2f}"
-        table.add_row(reading, data, point, sizes, "\n".join(sequences), "\n".join(distances), control)
+        table.add_row(f"{reading}, {data}, {point}", *("\n".join(column) for column in columns), control)
     return table
 
 
 def toy_sentence(toy: xr.Dataset) -> str:
-    """Say whether the gap of the lost salient group depends on N, where the paper sees it."""
-    parts = []
+    """Say whether the gap of the lost salient group is made by scarce data, where the paper sees it."""
+    sizes, parts = toy["dataset_size"].values, []
     for reading, data, point, counts in ablate_job.toy_cells(toy):
-        if point != "origin":
-            continue
-        lost = [25 in toy_gaps.sequence(one) for one in counts]
-        found = toy_gaps.distance(counts[0], counts[-1])
-        sizes = toy["dataset_size"].values
-        where = [str(size) for size, seen in zip(sizes, lost, strict=True) if seen]
-        parts.append(
-            f"{data} data, reading {reading}: position 25 appears at "
-            f"{'N = ' + ', '.join(where) if where else 'no N'}; distance between N = {sizes[0]} and {sizes[-1]} "
-            f"{found.estimate:.2f} [{found.lower:.2f}, {found.upper:.2f}] (control {toy_gaps.control(counts[-1]):.2f})"
-        )
-    return "The paper's figure, at the origin. " + ". ".join(parts) + "."
+        if point == "origin":
+            few, many = (toy_gaps.share(one, LOST) for one in (counts[0], counts[-1]))
+            change = "no less at" if many.estimate >= few.estimate else "less at"
+            parts.append(
+                f"{data}, {reading}: {_share(few)} at N = {sizes[0]}, {change} N = {sizes[-1]}, {_share(many)}"
+            )
+    return (
+        f"The paper's figure, at the origin: share of position {LOST}, read as salient directions that are lost. "
+        f"{'. '.join(parts)}. Where it is no less at the largest N it is geometry, not memorization."
+    )
 
 
 def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None:
@@ -107,7 +113,7 @@ def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None
     labels, data, places = (dataset[name].values.astype(str) for name in ("label", "data", "place"))
     for letter, rows in found.items():
         named = {labels[row]: one for row, one in rows.items()}
-        console.print(ablate.sentence(letter, named), highlight=False, soft_wrap=True, markup=False)
+        console.print(ablate_orders.sentence(letter, named), highlight=False, soft_wrap=True, markup=False)
     if found:
         every = [(data[row], places[row], one) for rows in found.values() for row, one in rows.items()]
-        console.print(ablate.conclusion(every), highlight=False, soft_wrap=True, markup=False)
+        console.print(ablate_orders.conclusion(every), highlight=False, soft_wrap=True, markup=False)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geomem_jax import ablate, panels, toy_gaps
-from geomem_jax.ablate import Order
+from geomem_jax import ablate, ablate_orders, panels, toy_gaps
+from geomem_jax.ablate_orders import Order
 from geomem_jax.formatting import spaced
 
 SHADES = {"fine first": "#d6e6f4", "salient first": "#fbd9b9", "undecided": "#eeeeee", "no order": "#ffffff"}
@@ -45,7 +45,7 @@ def collapse(axes: Any, dataset: xr.Dataset, rows: list[tuple[int, Order]], limi
             text = f"({letter}) {ablate.TITLES[letter]}"
             axes.text(0.005, place, text, transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=9)
             heading, place = letter, place + 1
-        kind = ablate.verdict(found)
+        kind = ablate_orders.verdict(found)
         axes.axhspan(place - 0.5, place + 0.5, color=SHADES[kind], linewidth=0)
         groups = len(found.variance)
         for group, (color, marker) in enumerate(_styles(groups)):
@@ -69,7 +69,7 @@ def collapse(axes: Any, dataset: xr.Dataset, rows: list[tuple[int, Order]], limi
         axes.text(
             1.01,
             place,
-            f"{ablate.tau_in_words(found)}   {kind}",
+            f"{ablate_orders.tau_in_words(found)}   {kind}",
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=8,

@@ -9,8 +9,9 @@ orthonormal probes times :math:`\sqrt t` about clean points, as the paper's code
 looked for among the last 11 values, which is what its figures show (singular values of the salient group that exceed
 those of frozen directions lie outside).  Points: the origin, fresh ones, training ones.
 
-The paper reads the position 25 as memorization.  A position that memorization makes depends on N and is not that of
-20000 points, which is the reference here.  Distance of two sizes: total variation
+The paper reads the position 25 as memorization.  A position that memorization makes is seen at small N and not at
+20000 points, which are the reference here: its *share* of noise variances, points and training sets falls with N.
+Distance of two sizes: total variation
 :math:`\tfrac12\sum_p|f_p-f'_p|` of the distributions of positions, mean over the noise variances at which the reference
 has one of the three positions at most points.  Finite samples have a distance of their own; its size is that between
 the two halves of the training sets at the reference (*control*).
@@ -55,7 +56,7 @@ class Plan(NamedTuple):
 def plan(quick: bool, seeds: int) -> Plan:
     """Choose the grid: the noise of the paper, standard deviations from 0.01 to 1."""
     if quick:
-        return Plan((250, 4000), tuple(np.geomspace(1e-3, 1, 5).tolist()), 4, min(seeds, 4))
+        return Plan((250, 4000), tuple(np.geomspace(0.01, 1, 9).tolist()), 4, min(seeds, 4))
     return Plan(SIZES, tuple(np.geomspace(1e-4, 1, 17).tolist()), 8, min(seeds, 16))
 
 
@@ -105,6 +106,11 @@ def sequence(counts: np.ndarray) -> list[int]:
     """
     found = np.argmax(fractions(counts).mean(axis=0), axis=-1)[::-1].tolist()
     return [position for place, position in enumerate(found) if place == 0 or found[place - 1] != position]
+
+
+def share(counts: np.ndarray, position: int) -> Bootstrap:
+    """How often a position is seen, over noise variances and points; interval over training sets ``(S, T, d)``."""
+    return expanded_bootstrap(fractions(counts)[..., position].mean(axis=1), lambda means: means, seed=0)
 
 
 def distance(counts: np.ndarray, reference: np.ndarray) -> Bootstrap:

@@ -70,7 +70,7 @@ def test_links_lead_somewhere(name: str) -> None:
 @pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
 def test_options_of_geomem_exist(text: str) -> None:
     # In prose too: `geomem overlay --resume DIR`.
-    for subcommand, rest in re.findall(r"\bgeomem (overlay|predict|train)\b([^`\n]*)", text):
+    for subcommand, rest in re.findall(r"\bgeomem (overlay|predict|train|ablate)\b([^`\n]*)", text):
         assert set(re.findall(r"--[a-z][a-z0-9-]*", rest)) <= options(subcommand)
 
 

@@ -162,7 +162,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [*zip(BAD, SAYS, strict=True), ("", "Expected one of {overlay, predict, train}"), ("simulate", "simulate")],
+    [*zip(BAD, SAYS, strict=True), ("", "Expected one of {overlay, predict, train, ablate}"), ("simulate", "simulate")],
 )
 def test_a_bad_input_is_one_line_and_leaves_nothing(arguments, says, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
