@@ -102,6 +102,18 @@ def toy_sentence(toy: xr.Dataset) -> str:
     )
 
 
+def sentences(dataset: xr.Dataset) -> list[str]:
+    """Say what every experiment found, and last what follows of all of them; nothing if none is measured."""
+    found = ablate_job.orders(dataset)
+    labels, data, places = (dataset[name].values.astype(str) for name in ("label", "data", "place"))
+    said = [
+        ablate_orders.sentence(letter, {labels[row]: one for row, one in rows.items()})
+        for letter, rows in found.items()
+    ]
+    every = [(data[row], places[row], one) for rows in found.values() for row, one in rows.items()]
+    return [*said, ablate_orders.conclusion(every)] if every else []
+
+
 def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None:
     """Print tables and sentences of a run, possibly incomplete."""
     found = ablate_job.orders(dataset)
@@ -110,10 +122,5 @@ def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None
     if toy is not None and (toy["complete"].values == 1).any():
         console.print(toy_table(toy))
         console.print(toy_sentence(toy), highlight=False, soft_wrap=True, markup=False)
-    labels, data, places = (dataset[name].values.astype(str) for name in ("label", "data", "place"))
-    for letter, rows in found.items():
-        named = {labels[row]: one for row, one in rows.items()}
-        console.print(ablate_orders.sentence(letter, named), highlight=False, soft_wrap=True, markup=False)
-    if found:
-        every = [(data[row], places[row], one) for rows in found.values() for row, one in rows.items()]
-        console.print(ablate_orders.conclusion(every), highlight=False, soft_wrap=True, markup=False)
+    for sentence in sentences(dataset):
+        console.print(sentence, highlight=False, soft_wrap=True, markup=False)

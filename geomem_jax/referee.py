@@ -29,9 +29,7 @@ MEANINGS = {
 }
 
 
-def calibration_section(
-    dataset: xr.Dataset, found: calibrate.Calibration, scores: Sequence[calibrate.LawScore]
-) -> str:
+def calibration_section(dataset: xr.Dataset, found: calibrate.Calibration, scores: Sequence[calibrate.LawScore]) -> str:
     """Write what a calibration says: parameters, rival laws, bands."""
     rows = [
         (
@@ -75,11 +73,12 @@ def calibration_section(
 
 def ablation_section(dataset: xr.Dataset, toy: xr.Dataset | None) -> str:
     """Write what ablations say: sentences and figures."""
-    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in ablate_tables.sentences(dataset))
+    *sentences, conclusion = ablate_tables.sentences(dataset)
+    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     written = (
         "<h2>What decides the order</h2><p>The same question under other conditions, on data of their own: is it fine "
         "detail (small variance) that freezes first as data get scarce, or the salient directions, as the literature "
-        f"has it? <strong>{escape(ablate_tables.conclusion(dataset))}</strong></p><ul>{sentences}</ul>"
+        f"has it? <strong>{escape(conclusion)}</strong></p><ul>{listed}</ul>"
         + html.figure(
             plots.ablations(dataset),
             "Freeze-out size of every variance under each condition.",
