@@ -212,7 +212,7 @@ def calibrate(
     point: str = POINT,
     law: Law = "mixture",
     smallest: int = SMALLEST,
-    draws: int = 1000,
+    draws: int = 2000,
 ) -> Calibration:
     """Infer what networks add to the laws, with NUTS on four chains.
 
@@ -224,7 +224,7 @@ def calibrate(
       point: point class.
       law: ``"mixture"``, or the rivals ``"linear"`` and ``"empirical"``.
       smallest: smallest dataset size.
-      draws: of each chain, after as many of warm-up.
+      draws: of each chain, after 500 of warm-up.
 
     Raises:
       InputError: as :func:`measurements`; for an unknown law; or if the chains did not converge.
@@ -249,7 +249,7 @@ def calibrate(
     return Calibration(
         law,
         rung,
-        float(m.t),
+        float(dataset["noise_variance"].values[at]),
         np.asarray(m.variance),
         np.exp(m.log_n).round().astype(int),
         measured,
@@ -306,8 +306,9 @@ def _predict(
     bands = Bands(dense, np.median(np.asarray(mean[:, :BAND_SIZES], np.float64), axis=0) / reference, *ends)
     measured_again = new[:, BAND_SIZES:, None] + m.error * jax.random.normal(point_key, (len(new), *m.gain.shape))
     lower, upper = np.quantile(np.asarray(measured_again), ENDS, axis=0)
-    inside = (lower <= m.gain) & (m.gain <= upper)
-    return bands, float(inside[m.known].mean())
+    gain = np.asarray(m.gain)
+    inside = (lower <= gain) & (gain <= upper)
+    return bands, float(inside[np.asarray(m.known)].mean())
 
 
 def compare_laws(
@@ -318,7 +319,7 @@ def compare_laws(
     rung: str = NETWORK,
     point: str = POINT,
     smallest: int = SMALLEST,
-    draws: int = 1000,
+    draws: int = 2000,
 ) -> list[LawScore]:
     r"""Compare the mixture with each law alone, by the gains of networks at sizes that are left out one after another.
 
@@ -336,7 +337,7 @@ def compare_laws(
       rung: of which networks.
       point: point class.
       smallest: smallest dataset size.
-      draws: of each chain, after as many of warm-up.
+      draws: of each chain, after 500 of warm-up.
 
     Returns:
       Scores, the best law first.
@@ -366,31 +367,28 @@ def compare_laws(
     ]
 
 
-@partial(jax.jit, static_argnames=("law", "draws"))
-def _fit_without(key: jax.Array, m: Measurements, law: Law, draws: int) -> tuple[calibration_model.Sampled, jax.Array]:
-    """Fits without each size, and the log density of what is left out under each draw, ``(k, chain, draw)``."""
-    sizes = jnp.shape(m.log_n)[0]
+@partial(jax.jit, static_argnames="law")
+def _left_out_density(m: Measurements, rest: Measurements, law: Law, draws: Parameters) -> jax.Array:
+    """Log density of what ``rest`` lacks given the rest, under each draw ``(chain, draw)``."""
 
-    def one(fold_key: jax.Array, kept: jax.Array) -> tuple[calibration_model.Sampled, jax.Array]:
-        rest = m._replace(known=m.known * kept[:, None])
-        found = calibration_model.sample(fold_key, rest, law, draws)
+    def one(p: Parameters) -> jax.Array:
+        return jnp.sum(calibration_model.log_density(m, law, p) - calibration_model.log_density(rest, law, p))
 
-        def left_out(p: Parameters) -> jax.Array:
-            both = (jnp.sum(calibration_model.log_density(part, law, p)) for part in (m, rest))
-            return next(both) - next(both)
-
-        return found, jax.vmap(jax.vmap(left_out))(found.draws)
-
-    return jax.vmap(one)(jax.random.split(key, sizes), 1 - jnp.eye(sizes))
+    return jax.vmap(jax.vmap(one))(draws)
 
 
 def _left_out(key: jax.Array, m: Measurements, law: Law, draws: int) -> np.ndarray:
-    found, log_density = _fit_without(key, m, law, draws)
-    for fold, n in enumerate(np.exp(np.asarray(m.log_n))):
-        samples = {name: np.asarray(values[fold], np.float64) for name, values in found.draws.items()}
-        refuse(diagnose(samples), int(found.diverging[fold].sum()), f"{_what(law, m)} without N = {n:.0f}")
-    flat = np.asarray(log_density, np.float64).reshape(len(log_density), -1)
-    return logsumexp(flat, axis=1) - np.log(flat.shape[1])
+    """Cross-validated log density of each size, ``(k,)``."""
+    found = []
+    for row, fold_key in enumerate(jax.random.split(key, len(m.log_n))):
+        rest = m._replace(known=m.known.at[row].set(False))
+        sampled = calibration_model.sample(fold_key, rest, law, draws)
+        samples = {name: np.asarray(values, np.float64) for name, values in sampled.draws.items()}
+        what = f"{_what(law, m)} without N = {np.exp(m.log_n[row]):.0f}"
+        refuse(diagnose(samples), int(sampled.diverging.sum()), what)
+        density = np.asarray(_left_out_density(m, rest, law, sampled.draws), np.float64)
+        found.append(logsumexp(density) - np.log(density.size))
+    return np.array(found)
 
 
 def _as_elpd(by_size: np.ndarray) -> object:

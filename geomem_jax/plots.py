@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -35,6 +35,9 @@ from geomem_jax.freeze_out import comparison_noise
 from geomem_jax.gains import is_solved
 from geomem_jax.phases import PHASES
 from geomem_jax.trained_results import is_predicted
+
+if TYPE_CHECKING:
+    from geomem_jax.calibrate import Calibration
 
 FONT: dict[Any, Any] = {
     "font.size": 10,
@@ -346,6 +349,45 @@ def toy_gaps(toy: xr.Dataset) -> Figure:
             axes.set_xlabel("noise variance t (data units squared)")
         title = "Position of the largest drop among the last 11 singular values of t ∇s (pale: at few points)"
         ablation_panels.positions_legend(figure, grid[0, 0], title)
+    return figure
+
+
+def calibration(dataset: xr.Dataset, found: "Calibration") -> Figure:
+    """Draw relative gains of networks with predictive bands, and the posterior of the capacity and of the width.
+
+    Args:
+      dataset: the result that was calibrated.
+      found: its calibration by the mixture of laws (:func:`geomem_jax.calibrate.calibrate`).
+    """
+    from geomem_jax import calibration_panels  # numpyro takes a second to import
+
+    shown, colors = panels.told_apart(dataset)
+    rows = -(-len(shown) // 3)
+    highest = min(1.12 * float(np.nanmax([1.0, *found.relative_gain[..., shown].ravel()])), 1.8)
+    with _figure(3 + 2.6 * rows) as figure:
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[2.6 * rows, 2.3])[:, 0]
+        grid = top.subplots(rows, 3, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.flat[len(shown) :]:
+            axes.set_axis_off()
+        for axes, group, color in zip(grid.flat, shown, colors, strict=False):
+            calibration_panels.gains_with_band(axes, found, int(group), color, highest)
+        for axes in grid[-1]:
+            axes.set_xlabel(panels.SIZE_LABEL)
+        top.supylabel("relative gain ρ = g / g(infinite data)", fontsize=10)
+        left, right = bottom.subplots(1, 2)
+        sizes = float(found.dataset_size[0]), float(found.dataset_size[-1])
+        calibration_panels.posterior(left, found, "log_capacity", "memorization capacity N* (points)", sizes, log=True)
+        widest = 1.1 * max(found.parameters["width"].prior_upper, found.parameters["width"].upper)
+        label = "width of the crossover (e-folds of N)"
+        calibration_panels.posterior(right, found, "width", label, (0.0, widest), log=False)
+        right.legend(loc="center right")
+        title = f"{_plain(str(dataset.attrs['name']))}: networks between the laws at noise variance t = {found.t:.3g}"
+        figure.suptitle(title, fontsize=13, parse_math=False)
+        figure.supxlabel(
+            "Points: networks, one for each training set. Bands: 95 % of networks on new training sets. "
+            "Orange: N*, 95 %. Below ½ (grey): frozen.",
+            fontsize=10,
+        )
     return figure
 
 

