@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from geomem_jax import compare, report
+import theory
+from geomem_jax import compare, league_words, phase_diagrams, report
 from geomem_jax.formatting import format_size
 
 from . import plotted
@@ -61,8 +62,16 @@ def unrendered(monkeypatch):
     monkeypatch.setattr("geomem_jax.plots.png", lambda figure: b"")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """The time of best generalization takes seconds to compile, and is tested with the phases."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theory, "best_generalization_time", lambda variances, n: 0.7 * np.asarray(n, float) ** -0.05)
+        yield
+
+
 @pytest.fixture(scope="module")
-def ladder(tmp_path_factory):
+def ladder(quick, tmp_path_factory):
     return written(plotted.simulated(), tmp_path_factory.mktemp("ladder"))
 
 
@@ -124,8 +133,22 @@ def test_gaussian_data_are_not_called_relative(ladder):
     assert "Gaussian-relative" not in ladder[1].text
 
 
+def test_the_league_is_there_at_one_noise_variance_and_at_all(ladder):
+    dataset = plotted.simulated()
+    found = compare.league(dataset)
+    at = compare.verdict(dataset).noise_variance
+    here = [row for row in found.rows if np.isclose(row.noise_variance, at)]
+    for table, rows in ((ladder[1].tables[1], here), (ladder[1].tables[2], found.rows)):
+        header, cells = league_words.table(found, rows)
+        assert table == [list(line) for line in (header, *cells)]
+    assert 0 < len(here) < len(found.rows)
+    claimed = [league_words.describe(found, row) for row in here if row.claimed]
+    assert any(line in ladder[1].text for line in claimed)
+    assert phase_diagrams.noise_in_words(dataset) in ladder[1].text
+
+
 def test_predicted_and_measured_crossings_are_both_there(ladder):
-    header, *cells = ladder[1].tables[1]
+    header, *cells = ladder[1].tables[3]
     assert header == ["N", "predicted t_c", "measured", "predicted / measured"]
     assert [int(row[0]) for row in cells] == list(plotted.SIZES[1:])
     ratios = [float(row[3]) for row in cells if row[3] != "n/a"]
@@ -135,7 +158,7 @@ def test_predicted_and_measured_crossings_are_both_there(ladder):
 
 
 def test_settings_are_shown(ladder):
-    settings = dict(ladder[1].tables[2])
+    settings = dict(ladder[1].tables[4])
     assert settings["configuration: seeds"] == "8"
     assert settings["configuration: data"] == "default"
     assert settings["versions: jax"] == "0.10"
