@@ -82,9 +82,11 @@ def _ablate(options: AblateOptions) -> None:
 def _report(options: ReportOptions) -> None:
     from rich.console import Console
 
-    from geomem_jax import referee
+    from geomem_jax import compare, referee, tables
 
-    print(f"report: {referee.run(options, Console(stderr=True))}")
+    path, dataset = referee.run(options, Console(stderr=True))
+    tables.print_league(compare.league(dataset), compare.verdict(dataset).noise_variance)
+    print(f"\nreport: {path}")
 
 
 def _parse() -> OverlayOptions | PredictOptions | TrainOptions | AblateOptions | ReportOptions:

@@ -98,8 +98,8 @@ class ReportOptions:
     """Folder of the run."""
     ablations: Path | None = None
     """Folder of a run of geomem ablate."""
-    no_calibration: bool = False
-    """Leave out the calibration of the networks, which takes a minute or two."""
+    calibration: bool = True
+    """Calibrate the networks of the run, if it has any, which takes a minute or two."""
     seed: int = 0
     """Seed of the calibration."""
     out: Path | None = None

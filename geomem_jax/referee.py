@@ -107,7 +107,7 @@ def _calibration(options: ReportOptions, dataset: xr.Dataset, console: Console) 
     return calibration_section(dataset, found, scores)
 
 
-def run(options: ReportOptions, console: Console) -> Path:
+def run(options: ReportOptions, console: Console) -> tuple[Path, xr.Dataset]:
     """Write the full report of a finished run.
 
     Args:
@@ -115,7 +115,7 @@ def run(options: ReportOptions, console: Console) -> Path:
       console: where progress is shown.
 
     Returns:
-      The file.
+      The file, and the result of the run.
 
     Raises:
       InputError: if there is no result, the file exists, or the networks cannot be calibrated; nothing is written then.
@@ -124,7 +124,8 @@ def run(options: ReportOptions, console: Console) -> Path:
     if path.exists():
         raise InputError(f"{path} exists; give another --out")
     dataset = results.load(options.run / overlay.RESULTS)
-    sections = "" if options.no_calibration else _calibration(options, dataset, console)
+    calibrated = options.calibration and results.NETWORK in dataset["rung"].values
+    sections = _calibration(options, dataset, console) if calibrated else ""
     if options.ablations is not None:
         ablations = results.load(options.ablations / ablate_job.RESULTS, ablate_job.DIMENSIONS)
         toy_path = options.ablations / ablate_job.TOY
@@ -132,4 +133,4 @@ def run(options: ReportOptions, console: Console) -> Path:
         sections += ablation_section(ablations, toy)
     with console.status("comparing and drawing"):
         report.write(dataset, path, sections)
-    return path
+    return path, dataset

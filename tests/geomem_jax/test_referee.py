@@ -75,7 +75,7 @@ def ablations(folder):
 
 def test_it_has_the_calibration_with_the_best_law_first_and_the_ablations(run, tmp_path):
     dataset = ablations(tmp_path / "ablations")
-    path = referee.run(ReportOptions(run=run, ablations=tmp_path / "ablations"), quiet())
+    path, _ = referee.run(ReportOptions(run=run, ablations=tmp_path / "ablations"), quiet())
     assert path == run / "full_report.html"
     page = path.read_text("utf-8")
     for name, one in calibration().parameters.items():
@@ -96,10 +96,13 @@ def test_every_number_of_the_model_has_a_meaning():
 
 def test_without_calibration_it_is_the_report(run, tmp_path):
     out = tmp_path / "page.html"
-    assert referee.run(ReportOptions(run=run, no_calibration=True, out=out), quiet()) == out
+    assert referee.run(ReportOptions(run=run, calibration=False, out=out), quiet())[0] == out
     page = out.read_text("utf-8")
     assert "Which law predicts it?" in page
     assert "between the laws" not in page
+    results.save(plotted.simulated(), run / "results.nc")  # without networks there is nothing to calibrate
+    path, _ = referee.run(ReportOptions(run=run), quiet())
+    assert "between the laws" not in path.read_text("utf-8")
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(run, tmp_path, monkeypatch):
@@ -122,4 +125,4 @@ def test_nothing_is_overwritten_and_nothing_half_written(run, tmp_path, monkeypa
 def test_a_run_of_other_things_is_refused(run, tmp_path):
     (tmp_path / "ablations").mkdir()
     with pytest.raises(InputError, match=r"ablate\.nc"):
-        referee.run(ReportOptions(run=run, no_calibration=True, ablations=tmp_path / "ablations"), quiet())
+        referee.run(ReportOptions(run=run, calibration=False, ablations=tmp_path / "ablations"), quiet())
