@@ -224,7 +224,7 @@ def calibrate(
       point: point class.
       law: ``"mixture"``, or the rivals ``"linear"`` and ``"empirical"``.
       smallest: smallest dataset size.
-      draws: of each chain, after 500 of warm-up.
+      draws: of each chain, after 1000 of warm-up.
 
     Raises:
       InputError: as :func:`measurements`; for an unknown law; or if the chains did not converge.
@@ -337,7 +337,7 @@ def compare_laws(
       rung: of which networks.
       point: point class.
       smallest: smallest dataset size.
-      draws: of each chain, after 500 of warm-up.
+      draws: of each chain, after 1000 of warm-up.
 
     Returns:
       Scores, the best law first.

@@ -33,13 +33,16 @@ def gains_with_band(axes: Axes, found: Calibration, group: int, color: str, high
     axes.set_title(f"variance σ² = {found.variance[group]:.3g}", loc="left")
 
 
-def posterior(axes: Axes, found: Calibration, name: str, label: str, ends: tuple[float, float], *, log: bool) -> None:
+def posterior(
+    axes: Axes, found: Calibration, name: str, symbol: str, label: str, ends: tuple[float, float], *, log: bool
+) -> None:
     """Posterior of a parameter as a histogram between two ends, its 95 % interval, and that of the prior above it.
 
     Args:
       axes: where to draw.
       found: a calibration.
       name: of the parameter.
+      symbol: of the parameter, for the title.
       label: of the axis.
       ends: of the axis.
       log: whether the parameter is a logarithm; its exponential is drawn, on a logarithmic axis.
@@ -53,4 +56,4 @@ def posterior(axes: Axes, found: Calibration, name: str, label: str, ends: tuple
     axes.hlines(1.1, lower, upper, color=POSTERIOR_COLOR, linewidth=3, label="posterior, 95 %")
     axes.hlines(1.25, prior_lower, prior_upper, color="0.6", linewidth=3, label="prior, 95 %")
     axes.set(xscale="log" if log else "linear", xlim=ends, ylim=(0, 1.35), yticks=[], xlabel=label)
-    axes.set_title(f"{median:.3g} [{lower:.3g}, {upper:.3g}]", loc="left")
+    axes.set_title(f"{symbol} = {median:.3g} [{lower:.3g}, {upper:.3g}]", loc="left")

@@ -376,10 +376,11 @@ def calibration(dataset: xr.Dataset, found: "Calibration") -> Figure:
         top.supylabel("relative gain ρ = g / g(infinite data)", fontsize=10)
         left, right = bottom.subplots(1, 2)
         sizes = float(found.dataset_size[0]), float(found.dataset_size[-1])
-        calibration_panels.posterior(left, found, "log_capacity", "memorization capacity N* (points)", sizes, log=True)
+        label = "memorization capacity N* (points; axis: sizes measured)"
+        calibration_panels.posterior(left, found, "log_capacity", "N*", label, sizes, log=True)
         widest = 1.1 * max(found.parameters["width"].prior_upper, found.parameters["width"].upper)
         label = "width of the crossover (e-folds of N)"
-        calibration_panels.posterior(right, found, "width", label, (0.0, widest), log=False)
+        calibration_panels.posterior(right, found, "width", "width", label, (0.0, widest), log=False)
         right.legend(loc="center right")
         title = f"{_plain(str(dataset.attrs['name']))}: networks between the laws at noise variance t = {found.t:.3g}"
         figure.suptitle(title, fontsize=13, parse_math=False)
