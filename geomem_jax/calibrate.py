@@ -19,11 +19,13 @@ sampling fails where one of few units carries much of the posterior.
 What the model misses, in the default result and in ``geomem train --preset ladder --steps 4000``, at held-out points:
 at the smallest sizes gains of large variances are 3 to 5 hundredths below, those of small ones 5 to 7 hundredths above
 one effective noise, with the same sign in every training set, although the model takes what is left for independent.
+So the band of a small variance is too narrow there, and too wide at large sizes, for one ``residual`` serves both.
 Gains of undertrained networks on many points are above those of infinite data at small variances and below at large
 ones, which one ``floor`` cannot be.  ``advantage`` is relative to the leading order of the empirical law, and falls
 with t: it is a summary, not a property of the network alone.  With two or three training sets ``set_spread`` is known
-from its prior only, and with it how far new sets may be from these.  At training points the empirical law does not
-apply.
+from its prior only, and with it how far new sets may be from these.  A second explanation, a smaller capacity and a
+large spread over networks, is tens of nats less probable, but where a size near the crossover is left out chains may
+stay at it: the comparison of laws is then refused.  At training points the empirical law does not apply.
 
 Source.  Derived here.
 """

@@ -6,7 +6,7 @@ import xarray as xr
 from scipy import stats
 
 import theory
-from geomem_jax import calibrate, calibration_model, convergence, results
+from geomem_jax import calibrate, calibration_model, convergence, plots, results
 from geomem_jax.errors import InputError
 
 from . import plotted
@@ -73,7 +73,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def found(dataset):
-    return calibrate.calibrate(jax.random.key(0), dataset, T)
+    return calibrate.calibrate(jax.random.key(0), dataset, T, draws=800)
 
 
 def test_measurements_are_in_order_and_of_large_enough_sizes(dataset):
@@ -183,7 +183,7 @@ def test_what_went_in_comes_out(found):
         assert parameter.lower < TRUTH[name] < parameter.upper, name
     capacity = found.parameters["log_capacity"]
     assert capacity.upper - capacity.lower < 0.25 * (capacity.prior_upper - capacity.prior_lower)
-    assert all(values.shape == (4, 2000) for values in found.draws.values())
+    assert all(values.shape == (4, 800) for values in found.draws.values())
     assert 0.85 < found.covered <= 1
 
 
@@ -255,3 +255,17 @@ def test_bad_input(dataset):
 def test_views_without_errors_of_points_will_do(dataset):
     view = xr.Dataset({name: dataset[name] for name in dataset.data_vars if name != "gain_sem"}, attrs=dataset.attrs)
     np.testing.assert_array_equal(calibrate.measurements(view, T).error, 0)
+
+
+def test_figure_shows_networks_bands_and_posteriors(dataset, found):
+    figure = plots.calibration(dataset, found)
+    *gains, capacity, width = (axes for part in figure.subfigs for axes in part.axes)
+    assert [axes.get_title(loc="left") for axes in gains] == [f"variance σ² = {v:.3g}" for v in found.variance]
+    for group, axes in enumerate(gains):
+        points = [line.get_data() for line in axes.get_lines() if line.get_marker() == "D"]
+        np.testing.assert_array_equal([x for x, _ in points], np.tile(SIZES[1:], (3, 1)))
+        np.testing.assert_array_equal([y for _, y in points], found.relative_gain[:, :, group].T)
+    median, lower, upper = np.exp(found.parameters["log_capacity"][:3])
+    assert capacity.get_title(loc="left") == f"N* = {median:.3g} [{lower:.3g}, {upper:.3g}]"
+    assert width.get_title(loc="left").startswith(f"width = {found.parameters['width'].median:.3g} [")
+    assert len(plots.png(figure)) > 10_000
