@@ -177,6 +177,7 @@ def test_gradients_go_through_the_law(dataset):
         assert abs(slope) > 1
 
 
+@pytest.mark.slow  # NUTS, compiled without optimization, takes more than a minute
 def test_what_went_in_comes_out(found):
     assert set(found.parameters) == set(TRUTH)
     for name, parameter in found.parameters.items():
@@ -187,6 +188,7 @@ def test_what_went_in_comes_out(found):
     assert 0.85 < found.covered <= 1
 
 
+@pytest.mark.slow  # NUTS, compiled without optimization, takes more than a minute
 def test_bands_hold_the_truth_and_rise(found):
     truth = dataset_of(noise=0.0, seeds=1)
     assert found.bands.median.shape == (calibrate.BAND_SIZES, 6)

@@ -162,7 +162,11 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [*zip(BAD, SAYS, strict=True), ("", "Expected one of {overlay, predict, train, ablate}"), ("simulate", "simulate")],
+    [
+        *zip(BAD, SAYS, strict=True),
+        ("", "Expected one of {overlay, predict, train, ablate, report}"),
+        ("simulate", "simulate"),
+    ],
 )
 def test_a_bad_input_is_one_line_and_leaves_nothing(arguments, says, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
@@ -289,6 +293,8 @@ def test_the_prediction_is_printed_as_a_table(monkeypatch, capsys):
 
 def test_a_small_overlay_writes_its_three_files(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
+    # It takes seconds to compile, and is tested with the phases.
+    monkeypatch.setattr(theory, "best_generalization_time", lambda variances, n: 0.7 * np.asarray(n, float) ** -0.05)
     monkeypatch.setenv("COLUMNS", "200")
     options = {"variances": "1,0.25", "sizes": "4,16", "t": "0.1,0.3", "seeds": "3", "points": "8"}
     options["network-steps"] = "5"
