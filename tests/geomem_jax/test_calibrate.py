@@ -259,6 +259,7 @@ def test_views_without_errors_of_points_will_do(dataset):
     np.testing.assert_array_equal(calibrate.measurements(view, T).error, 0)
 
 
+@pytest.mark.slow  # NUTS, compiled without optimization, takes more than a minute
 def test_figure_shows_networks_bands_and_posteriors(dataset, found):
     figure = plots.calibration(dataset, found)
     *gains, capacity, width = (axes for part in figure.subfigs for axes in part.axes)
