@@ -78,7 +78,7 @@ def ablation_section(dataset: xr.Dataset, toy: xr.Dataset | None) -> str:
     written = (
         "<h2>What decides the order</h2><p>The same question under other conditions, on data of their own: is it fine "
         "detail (small variance) that freezes first as data get scarce, or the salient directions, as the literature "
-        f"has it? <strong>{escape(conclusion)}</strong></p><ul>{listed}</ul>"
+        f"has it? {escape(conclusion)}</p>"
         + html.figure(
             plots.ablations(dataset),
             "Freeze-out size of every variance under each condition.",
@@ -86,6 +86,7 @@ def ablation_section(dataset: xr.Dataset, toy: xr.Dataset | None) -> str:
             "its interval; arrows point beyond the grid. Blue rows: fine detail freezes first; orange rows: salient "
             "directions do.",
         )
+        + f"<details><summary>What each experiment found, in words</summary><ul>{listed}</ul></details>"
     )
     if toy is not None:
         written += html.figure(
