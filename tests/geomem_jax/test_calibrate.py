@@ -73,7 +73,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def found(dataset):
-    return calibrate.calibrate(jax.random.key(0), dataset, T, draws=800)
+    return calibrate.calibrate(jax.random.key(0), dataset, T)
 
 
 def test_measurements_are_in_order_and_of_large_enough_sizes(dataset):
@@ -184,7 +184,7 @@ def test_what_went_in_comes_out(found):
         assert parameter.lower < TRUTH[name] < parameter.upper, name
     capacity = found.parameters["log_capacity"]
     assert capacity.upper - capacity.lower < 0.25 * (capacity.prior_upper - capacity.prior_lower)
-    assert all(values.shape == (4, 800) for values in found.draws.values())
+    assert all(values.shape == (4, 2000) for values in found.draws.values())
     assert 0.85 < found.covered <= 1
 
 
