@@ -82,10 +82,11 @@ def _ablate(options: AblateOptions) -> None:
 def _report(options: ReportOptions) -> None:
     from rich.console import Console
 
-    from geomem_jax import compare, referee, tables
+    from geomem_jax import referee, tables
+    from geomem_jax.freeze_out import comparison_noise
 
-    path, dataset = referee.run(options, Console(stderr=True))
-    tables.print_league(compare.league(dataset), compare.verdict(dataset).noise_variance)
+    path, dataset, league = referee.run(options, Console(stderr=True))
+    tables.print_league(league, comparison_noise(dataset))
     print(f"\nreport: {path}")
 
 

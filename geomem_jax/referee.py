@@ -12,7 +12,7 @@ import jax
 import xarray as xr
 from rich.console import Console
 
-from geomem_jax import ablate_job, ablate_tables, calibrate, html, overlay, plots, report, results, runs
+from geomem_jax import ablate_job, ablate_tables, calibrate, compare, html, overlay, plots, report, results, runs
 from geomem_jax.config import ReportOptions
 from geomem_jax.errors import InputError
 
@@ -108,7 +108,7 @@ def _calibration(options: ReportOptions, dataset: xr.Dataset, console: Console) 
     return calibration_section(dataset, found, scores)
 
 
-def run(options: ReportOptions, console: Console) -> tuple[Path, xr.Dataset]:
+def run(options: ReportOptions, console: Console) -> tuple[Path, xr.Dataset, compare.League]:
     """Write the full report of a finished run.
 
     Args:
@@ -116,7 +116,7 @@ def run(options: ReportOptions, console: Console) -> tuple[Path, xr.Dataset]:
       console: where progress is shown.
 
     Returns:
-      The file, and the result of the run.
+      The file, the result of the run, and the league that is in the file.
 
     Raises:
       InputError: if there is no result, the file exists, or the networks cannot be calibrated; nothing is written then.
@@ -133,5 +133,5 @@ def run(options: ReportOptions, console: Console) -> tuple[Path, xr.Dataset]:
         toy = results.load(toy_path, ablate_job.TOY_DIMENSIONS) if toy_path.exists() else None
         sections += ablation_section(ablations, toy)
     with console.status("comparing and drawing"):
-        report.write(dataset, path, sections)
-    return path, dataset
+        league = report.write(dataset, path, sections)
+    return path, dataset, league

@@ -106,9 +106,8 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
     return "<h2>Freeze-out sizes</h2>" + text + html.table(caption, header, cells)
 
 
-def _which_law(dataset: xr.Dataset, t: float) -> str:
+def _which_law(found: compare.League, t: float) -> str:
     """The league table: at one noise variance at once, at all where it is asked for."""
-    found = compare.league(dataset)
     here = [row for row in found.rows if np.isclose(row.noise_variance, t)]
     header, cells = league_words.table(found, here)
     _, every = league_words.table(found)
@@ -225,7 +224,7 @@ def _settings(dataset: xr.Dataset) -> str:
     )
 
 
-def write(dataset: xr.Dataset, path: Path, sections: str = "") -> None:
+def write(dataset: xr.Dataset, path: Path, sections: str = "") -> compare.League:
     """Write the report, atomically: a reader sees the old file or the new one, never a part.
 
     Args:
@@ -233,10 +232,13 @@ def write(dataset: xr.Dataset, path: Path, sections: str = "") -> None:
       path: the HTML file; replaced if it exists.
       sections: more of them, as HTML.
 
+    Returns:
+      The league that is in it.
+
     Raises:
       InputError: if nothing is measured.
     """
-    found = compare.verdict(dataset)
+    found, league = compare.verdict(dataset), compare.league(dataset)
     name = escape(str(dataset.attrs["name"]))
     seeds = "1 training set" if found.num_seeds == 1 else f"{found.num_seeds} training sets"
     facts = (
@@ -252,7 +254,7 @@ def write(dataset: xr.Dataset, path: Path, sections: str = "") -> None:
         f'<p class="verdict"><strong>Verdict.</strong> {escape(found.sentence)}</p>'
         + (GAUSSIAN_RELATIVE + subsets if dataset.attrs["gaussian_relative"] else "")
         + _freeze_out(dataset, found.noise_variance)
-        + _which_law(dataset, found.noise_variance)
+        + _which_law(league, found.noise_variance)
         + _figures(dataset)
         + sections
         + "<h2>When a training point is copied</h2><p>At a noised training point the participation ratio of the "
@@ -265,3 +267,4 @@ def write(dataset: xr.Dataset, path: Path, sections: str = "") -> None:
     page = html.page(f"{dataset.attrs['name']}: freeze-out by theory and measurement", body)
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
+    return league

@@ -16,6 +16,8 @@ import xarray as xr
 import theory
 from geomem_jax import cli, overlay, results
 
+from . import plotted
+
 POINTS = np.random.default_rng(0).normal(size=(20, 3))
 
 
@@ -294,7 +296,7 @@ def test_the_prediction_is_printed_as_a_table(monkeypatch, capsys):
 def test_a_small_overlay_writes_its_three_files(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     # It takes seconds to compile, and is tested with the phases.
-    monkeypatch.setattr(theory, "best_generalization_time", lambda variances, n: 0.7 * np.asarray(n, float) ** -0.05)
+    monkeypatch.setattr(theory, "best_generalization_time", plotted.best_times)
     monkeypatch.setenv("COLUMNS", "200")
     options = {"variances": "1,0.25", "sizes": "4,16", "t": "0.1,0.3", "seeds": "3", "points": "8"}
     options["network-steps"] = "5"

@@ -275,7 +275,7 @@ def test_rungs_that_cannot_copy_have_phases_of_directions_alone():
 @pytest.fixture
 def quick(monkeypatch):
     """The time of best generalization takes seconds to compile; here it crosses the condensation time."""
-    monkeypatch.setattr(theory, "best_generalization_time", lambda variances, n: 0.7 * np.asarray(n, float) ** -0.05)
+    monkeypatch.setattr(theory, "best_generalization_time", plotted.best_times)
 
 
 def test_times_are_those_of_theory(quick):
