@@ -1,4 +1,4 @@
-"""The command line: ``geomem predict``, ``overlay``, ``train``, ``ablate`` and ``report``."""
+"""The command line: ``geomem predict``, ``overlay``, ``sweep``, ``train``, ``ablate`` and ``report``."""
 
 import contextlib
 import io
@@ -9,13 +9,21 @@ from typing import Annotated
 
 import tyro
 
-from geomem_jax.config import AblateOptions, OverlayOptions, PredictOptions, ReportOptions, TrainOptions
+from geomem_jax.config import (
+    AblateOptions,
+    OverlayOptions,
+    PredictOptions,
+    ReportOptions,
+    SweepOptions,
+    TrainOptions,
+)
 from geomem_jax.errors import InputError
 
 # Everything heavier is imported when it is needed, so that help and errors come at once.
 
 Command = (
     Annotated[OverlayOptions, tyro.conf.subcommand("overlay")]
+    | Annotated[SweepOptions, tyro.conf.subcommand("sweep")]
     | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
     | Annotated[TrainOptions, tyro.conf.subcommand("train")]
     | Annotated[AblateOptions, tyro.conf.subcommand("ablate")]
@@ -43,6 +51,16 @@ def _overlay(options: OverlayOptions) -> None:
     folder, dataset = run(options, Console(stderr=True))
     tables.print_comparison(dataset)
     print(f"\nreport: {folder / 'report.html'}")
+
+
+def _sweep(options: SweepOptions) -> None:
+    from rich.console import Console
+
+    from geomem_jax import overlay, tables
+
+    folder, dataset = overlay.measure(options, Console(stderr=True))
+    tables.print_comparison(dataset)
+    print(f"\nresult: {folder / overlay.RESULTS}")
 
 
 def _every_core() -> None:
@@ -90,7 +108,7 @@ def _report(options: ReportOptions) -> None:
     print(f"\nreport: {path}")
 
 
-def _parse() -> OverlayOptions | PredictOptions | TrainOptions | AblateOptions | ReportOptions:
+def _parse() -> OverlayOptions | SweepOptions | PredictOptions | TrainOptions | AblateOptions | ReportOptions:
     """Parse the command line; an error of the parser, which it prints at length, becomes one line."""
     shown = io.StringIO()
     try:
@@ -119,6 +137,8 @@ def main() -> None:
         options = _parse()
         if isinstance(options, PredictOptions):
             _predict(options)
+        elif isinstance(options, SweepOptions):
+            _sweep(options)
         elif isinstance(options, TrainOptions):
             _train(options)
         elif isinstance(options, AblateOptions):

@@ -91,6 +91,11 @@ class OverlayOptions(SpectrumOptions):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions(OverlayOptions):
+    """Predict and measure as overlay does, and write the numbers alone; geomem overlay --resume adds the figures."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
     """Write the full report of a finished run of geomem overlay: with its networks calibrated, and ablations."""
 

@@ -53,7 +53,7 @@ def _start(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset,
 
 
 def _resume(given: OverlayOptions, folder: Path) -> tuple[Path, xr.Dataset, Source, sweep.Grid]:
-    if given != OverlayOptions(resume=folder):
+    if given != type(given)(resume=folder):
         raise InputError(
             f"--resume {folder} finishes that run with its own options; give no others, or start a new run"
         )
@@ -118,8 +118,8 @@ def _train(console: Console, folder: Path, dataset: xr.Dataset, source: Source, 
         console.print(f"network of {failure}; left out")
 
 
-def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
-    """Run or finish the main job: ``results.nc``, ``overlay.png`` and ``report.html`` in the run's folder.
+def measure(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
+    """Run or finish the predictions and measurements of the main job: ``results.nc`` in the run's folder.
 
     Args:
       options: what to do.
@@ -151,6 +151,12 @@ def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
             f"finish with: geomem overlay --resume {folder}"
         )
         raise
+    return folder, dataset
+
+
+def run(options: OverlayOptions, console: Console) -> tuple[Path, xr.Dataset]:
+    """Run or finish the main job: :func:`measure`, then ``overlay.png`` and ``report.html`` beside the result."""
+    folder, dataset = measure(options, console)
     with console.status("comparing and drawing"):
         # Imported late: drawing is not needed to measure.
         from geomem_jax import plots, report

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import theory
-from geomem_jax import cli, overlay, results
+from geomem_jax import cli, overlay, plots, report, results
 
 from . import plotted
 
@@ -166,7 +166,7 @@ def folder(tmp_path_factory):
     ("arguments", "says"),
     [
         *zip(BAD, SAYS, strict=True),
-        ("", "Expected one of {overlay, predict, train, ablate, report}"),
+        ("", "Expected one of {overlay, sweep, predict, train, ablate, report}"),
         ("simulate", "simulate"),
     ],
 )
@@ -326,3 +326,27 @@ def test_a_small_overlay_writes_its_three_files(monkeypatch, capsys, tmp_path):
     assert "trained for 5 steps" in shown.out
     assert "report: runs/variances/report.html" in shown.out
     assert "Traceback" not in shown.err
+
+
+def test_a_sweep_writes_numbers_alone_which_either_command_takes_up(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    options = "--variances 1,0.25 --sizes 4,16 --t 0.1 --seeds 2 --points 8 --network-steps 0 --out there"
+    run(["sweep", *options.split()], monkeypatch)
+    path = Path("there/results.nc")
+    assert [path.name for path in Path("there").iterdir()] == [path.name]
+    assert "result: there/results.nc" in capsys.readouterr().out
+    whole = results.load(path)
+    assert (whole["complete"] == 1).all()
+    partial = whole.copy(deep=True)
+    partial["complete"].loc[{"seed": 1}] = 0
+    partial["gain"].loc[{"seed": 1}] = np.nan
+    results.save(partial, path)
+    run(["sweep", "--resume", "there"], monkeypatch)
+    np.testing.assert_array_equal(results.load(path)["gain"], whole["gain"])
+    drawn = []
+    monkeypatch.setattr(plots, "overlay", lambda dataset: None)
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(path.name))
+    monkeypatch.setattr(report, "write", lambda dataset, path: drawn.append(path.name))
+    run(["overlay", "--resume", "there"], monkeypatch)
+    assert drawn == ["overlay.png", "report.html"]
+    np.testing.assert_array_equal(results.load(path)["gain"], whole["gain"])
