@@ -4,12 +4,13 @@ Every law that speaks of a point class (:data:`theory.SCOPES`) is held against e
 and, of networks, training step: a :class:`Row` each, with a *cell* for every dataset size and distinct variance.  A
 rung whose gains are the same at all points has rows at point ``"any"``.
 
-A cell rejects a law that its mean over training sets contradicts (:mod:`geomem_jax.league_cells`), at the family-wise
+A cell rejects a law that its mean over training sets excludes (:mod:`geomem_jax.league_cells`), at the family-wise
 level ``alpha`` of all cells of all rows: true laws are rejected anywhere in a league with a probability of at most
-``alpha``.
+``alpha``.  Which cells contradict a rejected law is asked at the same level in its row alone.
 
-*Verdict of a row.*  Two laws *differ* in a cell if their ranges are more than :data:`DECIDABLE` standard errors apart.
-The exact average and the laws it tends to are one theory, no rivals.
+*Verdict of a row.*  Two laws *differ* in a cell if their ranges are more than :data:`~geomem_jax.league_cells.APART`
+standard errors apart, and the cell *decides* between them if so much farther than what contradicts.  The exact average
+and the laws it tends to are one theory, no rivals.
 
 * ``rejected``: a cell rejects the law.  If it is asymptotic, and one of this rung, this is a finite-size deviation.
 * ``agrees``: no cell does, and all rivals are rejected; of a law without rivals, its median cell is tested to 50 %.
@@ -32,8 +33,10 @@ from geomem_jax.freeze_out import SizeErrors, errors_of, freeze_out_sizes
 from geomem_jax.gains import distinct_variances, group_means, is_complete
 from geomem_jax.laws import LAWS_OF
 from geomem_jax.league_cells import (
+    APART,
     Cells,
     Measured,
+    decides,
     hold,
     log_detectable,
     log_score,
@@ -48,7 +51,6 @@ from geomem_jax.statistics import Estimate, critical_t, detectable_shift
 from geomem_jax.trained_results import at_step, measured_steps
 from geomem_jax.verdict import ALPHA, LOW_POWER, POWER
 
-DECIDABLE = 4.0
 ONE_THEORY = frozenset((*LAWS_OF["empirical"], "planted"))
 
 Outcome = Literal["agrees", "rejected", "indistinguishable", "undecided"]
@@ -66,8 +68,8 @@ class Row(NamedTuple):
       unrejected: rivals that are not rejected either.
       cells: the numbers behind.
       tested: how many cells are.
-      decidable: fraction of these in which the law and some rival differ.
-      deviating: fraction of these that deviate significantly from the law at its word.
+      decidable: fraction of these that decide between the law and some rival.
+      deviating: fraction of these that deviate significantly from the law at its word; within the row, if rejected.
       median_relative: median deviation of those, relative and absolute; nan without any.
       sizes: error of the log freeze-out sizes, and Kendall's tau over distinct variances, with intervals.
       log_detectable: ``(g,)`` logarithm of the factor in a freeze-out size that a cell of its variance would have found
@@ -176,7 +178,7 @@ def _outcome(name: str, cells: Mapping[str, Cells], comparisons: int) -> tuple[O
         return ("agrees" if power <= LOW_POWER else "undecided"), (), float("nan")
     if not left:
         return "agrees", (), float("nan")
-    differ = any((separation(own, cells[other]) > DECIDABLE).any() for other in left)
+    differ = any((separation(own, cells[other]) > APART).any() for other in left)
     needed = seeds_needed(own, [cells[other] for other in left], comparisons)
     return ("undecided" if differ else "indistinguishable"), left, needed
 
@@ -192,12 +194,13 @@ def _row(
     own = cells[law.name]
     tested = ~np.isnan(own.degrees)
     rivals = [other for name, other in cells.items() if not {name, law.name} <= ONE_THEORY and name != law.name]
-    differs = np.any([separation(own, other) > DECIDABLE for other in rivals], axis=0) if rivals else tested & False
-    deviates = np.abs(own.face_score) > critical_t(ALPHA, max(comparisons, 1), own.degrees)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.abs(own.measured / own.predicted - 1)[deviates]
+    decided = np.any([decides(own, other, comparisons) for other in rivals], axis=0) if rivals else tested & False
     outcome, left, needed = _outcome(law.name, cells, comparisons)
     count = max(int(tested.sum()), 1)
+    sharing = count if outcome == "rejected" else max(comparisons, 1)
+    deviates = np.abs(own.face_score) > critical_t(ALPHA, sharing, own.degrees)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.abs(own.measured / own.predicted - 1)[deviates]
     return Row(
         found.rung,
         found.point,
@@ -210,7 +213,7 @@ def _row(
         left,
         own,
         int(tested.sum()),
-        float(differs.sum() / count),
+        float(decided.sum() / count),
         float(deviates.sum() / count),
         float(np.median(relative)) if deviates.any() else float("nan"),
         sizes,

@@ -9,7 +9,9 @@ r"""The cells of the league table (:mod:`geomem_jax.league`): means over trainin
 
 from the numerical error ``e`` of the law (of 8 blocks, so with 7 degrees of freedom) and the rounding of sums of ``d``
 float32 numbers.  A cell *rejects* a law if its score against the range of the law (:mod:`geomem_jax.contenders`) is
-beyond the Student threshold of :math:`\nu` at a family-wise level that all cells share (Bonferroni).
+beyond the Student threshold of :math:`\nu` at a family-wise level that all cells share (Bonferroni).  Once a cell
+rejects a law, all that *contradict* it are sought at the same level among the cells of its row alone: a right law is
+contradicted only if it is rejected first, so with the same probability at most (a gatekeeper).
 
 Not tested, because their spread cannot be trusted, are cells whose mean is carried by fewer than half of the training
 sets (their standard deviation exceeds :data:`MOST_SPREAD` means), as deep in the frozen phase.
@@ -33,6 +35,7 @@ from geomem_jax.verdict import ALPHA, POWER
 
 FREEDOM_OF_LAW = 7
 MOST_SPREAD = 1.0  # standard deviation over mean of training sets; beyond, fewer than half of them carry the mean
+APART = 4.0  # standard errors that chance bridges with a probability of 3e-5
 CERTAIN = 1e9  # degrees of freedom where all errors are known
 SEEDS = np.unique(np.geomspace(2, 1e6, 150).round())  # among which those are sought that would decide
 
@@ -153,6 +156,27 @@ def separation(cells: Cells, other: Cells, more: ArrayLike = 1.0) -> np.ndarray:
 def rejects(cells: Cells, comparisons: int) -> np.ndarray:
     """Which cells reject their law at the family-wise level that ``comparisons`` of them share."""
     return np.abs(cells.score) > critical_t(ALPHA, max(comparisons, 1), cells.degrees)
+
+
+def contradicts(cells: Cells, comparisons: int) -> np.ndarray:
+    """Which cells contradict their law: none of a law that no cell rejects."""
+    return np.abs(cells.score) > (_within_row(cells) if rejects(cells, comparisons).any() else np.inf)
+
+
+def decides(cells: Cells, other: Cells, comparisons: int) -> np.ndarray:
+    """In which cells the wrong one of two laws is contradicted, but for a chance of 3e-5.
+
+    The laws are apart there by what contradicts and :data:`APART` standard errors more, and somewhere in the row by
+    what rejects and as much more.
+    """
+    apart = separation(cells, other)
+    rejected = apart > critical_t(ALPHA, max(comparisons, 1), np.fmin(cells.degrees, other.degrees)) + APART
+    return rejected.any() & (apart > np.fmax(_within_row(cells), _within_row(other)) + APART)
+
+
+def _within_row(cells: Cells) -> np.ndarray:
+    """Thresholds at the family-wise level that the cells of one row share."""
+    return critical_t(ALPHA, max(int(np.sum(~np.isnan(cells.degrees))), 1), cells.degrees)
 
 
 def spread_of(cells: Cells) -> np.ndarray:

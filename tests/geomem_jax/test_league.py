@@ -87,6 +87,35 @@ def test_the_swapped_law_is_rejected_wherever_it_can_be_told():
     assert (apart > threshold + 5).sum() > 10
 
 
+def test_a_cell_contradicts_only_a_rejected_law_and_is_then_held_against_its_row_alone():
+    own = only(usual(), "linear", "linear").cells
+    # Between the thresholds of 36 cells and of all: 4.9 and 9.1 with seven degrees of freedom.
+    limits = [float(statistics.critical_t(0.05, count, 7)) for count in (36, usual().comparisons)]
+    score = np.zeros_like(own.score)
+    score[0] = [sum(limits) / 2, -sum(limits) / 2, limits[0] - 0.01, 0, 0, 0]
+    for gate, wanted in ((limits[1] - 0.01, 0), (limits[1] + 0.01, 3)):
+        score[1, 0] = gate
+        found = league_cells.contradicts(own._replace(score=score), usual().comparisons)
+        assert found.sum() == wanted
+        assert not found[0, 2]
+
+
+def test_cells_decide_between_laws_so_far_apart_that_chance_cannot_hide_it():
+    right, wrong = (only(usual(), "linear", law).cells for law in ("linear", "swapped"))
+    count = usual().comparisons
+    apart, found = league_cells.separation(right, wrong), league_cells.decides(right, wrong, count)
+    np.testing.assert_array_equal(found, apart > statistics.critical_t(0.05, 36, 7) + 4)
+    assert found.sum() > 10
+    assert (league_cells.contradicts(wrong, count) | ~found).all()
+    # The largest of distances that were smaller is enough for the row, and not for the level of all.
+    limit = float(statistics.critical_t(0.05, count, 7)) + 4
+    for largest, enough in ((limit - 0.2, False), (limit + 0.2, True)):
+        noisy = [cells._replace(sampling=cells.sampling * apart.max() / largest) for cells in (right, wrong)]
+        assert (league_cells.separation(*noisy).max() > limit) == enough
+        assert (league_cells.separation(*noisy) > statistics.critical_t(0.05, 36, 7) + 4).any()
+        assert league_cells.decides(*noisy, count).any() == enough
+
+
 def test_a_rejected_asymptotic_law_is_a_finite_size_deviation_of_stated_size():
     dataset = plotted.simulated()
     dataset["gain"].loc[{"rung": "linear"}] *= 1.6
