@@ -108,12 +108,13 @@ def test_cells_decide_between_laws_so_far_apart_that_chance_cannot_hide_it():
     assert found.sum() > 10
     assert (league_cells.contradicts(wrong, count) | ~found).all()
     # The largest of distances that were smaller is enough for the row, and not for the level of all.
-    limit = float(statistics.critical_t(0.05, count, 7)) + 4
-    for largest, enough in ((limit - 0.2, False), (limit + 0.2, True)):
+    limits = [float(statistics.critical_t(0.05, cells, 7)) for cells in (36, count)]
+    for largest, enough in ((limits[1] + 3.8, False), (limits[1] + 4.2, True)):
         noisy = [cells._replace(sampling=cells.sampling * apart.max() / largest) for cells in (right, wrong)]
-        assert (league_cells.separation(*noisy).max() > limit) == enough
-        assert (league_cells.separation(*noisy) > statistics.critical_t(0.05, 36, 7) + 4).any()
-        assert league_cells.decides(*noisy, count).any() == enough
+        smaller, found = league_cells.separation(*noisy), league_cells.decides(*noisy, count)
+        assert ((smaller > limits[0]) & (smaller < limits[0] + 4)).any()
+        assert (smaller > limits[0] + 4).any()
+        np.testing.assert_array_equal(found, (smaller > limits[0] + 4) & enough)
 
 
 def test_a_rejected_asymptotic_law_is_a_finite_size_deviation_of_stated_size():
