@@ -1,11 +1,12 @@
 """How fast are the Jacobians of 256 points measured, on one core?
 
-The claims.  The singular values of all Jacobians of a network of three hidden layers of 512 units are found 1.8, 2
-and 2.5 times as fast, at 64, 128 and 256 dimensions, as by `torch.func.vmap(jacrev)` and `svdvals`, and 10 times as
-fast as by a loop of one backward pass per output; all gains 1.3 times and the gains of 16 directions 4 times as fast as
-the full spectrum, singular values and eigenvalues of the symmetric part; the Jacobians alone take no more than twice the time of the products that they need, at the rate of
-a large one.  A convolutional network on 16 x 16 pixels is 3 times as fast as the loop.  The Jacobian of the empirical
-score in the span of its training points takes no more than 5 times the time of the score.
+The claims.  The singular values of all Jacobians of a network of three hidden layers of 512 units are found 1.8, 2 and
+2.5 times as fast, at 64, 128 and 256 dimensions, as by `torch.func.vmap(jacrev)` and `svdvals`, and 10 times as fast
+as by a loop of one backward pass per output; all gains 1.3 times and the gains of 16 directions 4 times as fast as the
+full spectrum, singular values and eigenvalues of the symmetric part; the Jacobians alone take no more than twice the
+time of the products that they need, at the rate of a large one.  A convolutional network on 16 x 16 pixels is 3 times
+as fast as the loop.  The Jacobian of the empirical score in the span of its training points takes no more than 5 times
+the time of the score.
 
 It races `geomem_jax.jacobian` against PyTorch (skipped where torch is not installed), which has the same weights, and
 against the centred normal bundle, the singular values of 4 d scores of noised points written plainly in JAX, which
