@@ -1,4 +1,4 @@
-"""Theory against measurement: freeze-out with intervals, deviations from laws, the verdict of a run.
+"""Theory against measurement: freeze-out with intervals, the verdict of a run, the league of laws.
 
 The input is the dataset of :mod:`geomem_jax.results`.  The unit of error is the training set (seed): points
 and directions of equal variance are averaged inside a seed before any error bar.
@@ -22,7 +22,7 @@ from geomem_jax.freeze_out import (
     predicted_times,
     size_errors,
 )
-from geomem_jax.gains import Deviations, DistinctVariances, deviations, distinct_variances, is_complete, relative_gain
+from geomem_jax.gains import DistinctVariances, distinct_variances, is_complete, relative_gain
 from geomem_jax.laws import LAWS_OF
 from geomem_jax.league import League, Row, league
 from geomem_jax.results import FAILED, NETWORK
@@ -31,7 +31,6 @@ from geomem_jax.verdict import POINT, RungVerdict, Verdict, verdict
 
 __all__ = [
     "Bootstrap",
-    "Deviations",
     "DistinctVariances",
     "FreezeOut",
     "League",
@@ -42,7 +41,6 @@ __all__ = [
     "Verdict",
     "critical_t",
     "critical_z",
-    "deviations",
     "distinct_variances",
     "expanded_bootstrap",
     "format_predicted",

@@ -1,4 +1,4 @@
-r"""Gains of a result averaged over directions of equal variance, and their deviations from a law.
+"""Gains of a result averaged over directions of equal variance, and those that laws predict.
 
 Directions of equal variance are statistically the same, so their mean is taken within each training set
 before any error bar; the error bar is the spread over training sets (seeds), which share nothing.
@@ -121,14 +121,14 @@ def relative_gain(dataset: xr.Dataset, rung: str, point: str, statistic: Statist
     )
 
 
-def predicted_gain(dataset: xr.Dataset, law: str, variable: str = "predicted_gain") -> np.ndarray:
-    """Stored prediction of a law, or its ``"predicted_gain_error"``, ``(dataset_size, noise_variance, g)``.
+def predicted_gain(dataset: xr.Dataset, law: str) -> np.ndarray:
+    """Stored prediction of a law, ``(dataset_size, noise_variance, g)``.
 
     Raises:
       InputError: if the result has no such law.
     """
     require(dataset, "law", law)
-    values = dataset[variable].sel(law=law).transpose("dataset_size", "noise_variance", "direction").values
+    values = dataset["predicted_gain"].sel(law=law).transpose("dataset_size", "noise_variance", "direction").values
     return values.astype(np.float64) @ distinct_variances(dataset).weights
 
 
@@ -136,82 +136,3 @@ def predicted_relative_gain(dataset: xr.Dataset, law: str) -> np.ndarray:
     """Stored prediction of a law over the gain of infinite data, ``(dataset_size, noise_variance, g)``."""
     reference = dataset["reference_gain"].values.astype(np.float64) @ distinct_variances(dataset).weights
     return predicted_gain(dataset, law) / reference
-
-
-class Deviations(NamedTuple):
-    """Gains against a law in every cell ``(k, j, g)``: dataset size, noise variance, distinct variance.
-
-    Attributes:
-      dataset_size: ``(k,)``.
-      noise_variance: ``(j,)``.
-      variance: ``(g,)`` distinct variances, descending.
-      measured: mean gain over directions of equal variance and complete seeds; nan where there is none or
-        one is not finite.
-      predicted: the law's gain.
-      relative: ``measured / predicted - 1``; nan where the law predicts 0.
-      sem: standard error of ``measured`` over seeds (``ddof = 1``); nan below two seeds.
-      law_error: numerical error of ``predicted``; 0 for a closed form.
-      t_score: deviation over its error; nan below two seeds.
-      degrees: degrees of freedom, complete seeds less one.
-    """
-
-    dataset_size: np.ndarray
-    noise_variance: np.ndarray
-    variance: np.ndarray
-    measured: np.ndarray
-    predicted: np.ndarray
-    relative: np.ndarray
-    sem: np.ndarray
-    law_error: np.ndarray
-    t_score: np.ndarray
-    degrees: np.ndarray
-
-
-def deviations(dataset: xr.Dataset, rung: str, point: str, law: str) -> Deviations:
-    r"""Compare measured gains with the predictions stored beside them, in error bars over training sets.
-
-    .. math:: T = \frac{\bar g - g^{\rm law}}{\sqrt{s^2 / S + e^2 + (\epsilon_{32}\, g^{\rm law})^2}}
-
-    with the mean and the variance ``s^2`` over the ``S`` complete seeds of a dataset size and the numerical error ``e``
-    of the law.  The last term is the rounding of the float32 numbers of a result; it matters only where all seeds agree
-    to the last digit.
-
-    Args:
-      dataset: a result.
-      rung: the score model.
-      point: point class.
-      law: whose ``predicted_gain``.
-
-    Returns:
-      :class:`Deviations`, arrays of shape ``(dataset_size, noise_variance, g)``.
-
-    Raises:
-      InputError: if the result has no such rung, point class or law.
-    """
-    groups = distinct_variances(dataset)
-    predicted, law_error = (
-        predicted_gain(dataset, law, variable) for variable in ("predicted_gain", "predicted_gain_error")
-    )
-    gains = group_means(dataset, rung, point)
-    complete = is_complete(dataset, rung)
-    seeds = np.broadcast_to(complete.sum(axis=1)[:, None, None], predicted.shape)
-    counts, freedom = np.where(seeds > 0, seeds, np.nan), np.where(seeds > 1, seeds - 1, np.nan)
-    # Only what is incomplete is left out: a gain that is not finite must show.
-    done = complete[:, None, :, None]
-    measured = np.sum(gains, axis=2, where=done) / counts
-    sem = np.sqrt(np.sum((gains - measured[:, :, None]) ** 2, axis=2, where=done) / freedom / counts)
-    rounding = np.finfo(np.float32).eps * np.abs(predicted)
-    divisor = np.where(predicted == 0, np.nan, predicted)
-    error = np.sqrt(sem**2 + law_error**2 + rounding**2)
-    return Deviations(
-        dataset["dataset_size"].values,
-        dataset["noise_variance"].values,
-        groups.variance,
-        measured,
-        predicted,
-        (measured - predicted) / divisor,
-        sem,
-        law_error,
-        (measured - predicted) / np.where(error == 0, np.nan, error),
-        seeds - 1,
-    )

@@ -30,26 +30,28 @@ import theory
 from geomem_jax.contenders import Contender, contenders
 from geomem_jax.errors import InputError
 from geomem_jax.freeze_out import SizeErrors, errors_of, freeze_out_sizes
-from geomem_jax.gains import distinct_variances, group_means, is_complete
+from geomem_jax.gains import distinct_variances
 from geomem_jax.laws import LAWS_OF
 from geomem_jax.league_cells import (
+    ALPHA,
     APART,
     Cells,
     Measured,
     decides,
+    detectable,
     hold,
     log_detectable,
     log_score,
+    measure,
     over_seeds,
     rejects,
     seeds_needed,
     separation,
-    spread_of,
 )
 from geomem_jax.results import POINT_CLASSES
-from geomem_jax.statistics import Estimate, critical_t, detectable_shift
+from geomem_jax.statistics import Estimate, critical_t
 from geomem_jax.trained_results import at_step, measured_steps
-from geomem_jax.verdict import ALPHA, LOW_POWER, POWER
+from geomem_jax.verdict import LOW_POWER
 
 ONE_THEORY = frozenset((*LAWS_OF["empirical"], "planted"))
 
@@ -126,14 +128,12 @@ class League(NamedTuple):
 
 
 def _of_rung(view: xr.Dataset, rung: str, step: int | None) -> Iterator[Measured]:
-    gains = view["gain"].sel(rung=rung).transpose("point", "dataset_size", "noise_variance", "seed", "direction")
-    first, *rest = (gains.sel(point=point).values for point in POINT_CLASSES)
+    first, *rest = (view["gain"].sel(rung=rung, point=point).values for point in POINT_CLASSES)
     same = all(np.array_equal(first, other, equal_nan=True) for other in rest)
     for point in POINT_CLASSES[: 1 if same else None]:
-        found = group_means(view, rung, point)
-        if np.isfinite(found).any():
-            dimension = gains.sel(point=point).values.astype(np.float64).sum(axis=-1)
-            yield Measured(view, rung, "any" if same else point, step, found, dimension, is_complete(view, rung))
+        found = measure(view, rung, point)
+        if np.isfinite(found.gain).any():
+            yield found._replace(point="any" if same else point, step=step)
 
 
 def _measurements(dataset: xr.Dataset) -> Iterator[Measured]:
@@ -173,8 +173,7 @@ def _outcome(name: str, cells: Mapping[str, Cells], comparisons: int) -> tuple[O
     if not tested.any():
         return "undecided", left, float("nan")
     if not rivals:
-        shift = detectable_shift(ALPHA, max(comparisons, 1), own.degrees, POWER)
-        power = np.median((shift * spread_of(own) / np.abs(own.predicted))[tested])
+        power = np.median(detectable(own, comparisons)[tested])
         return ("agrees" if power <= LOW_POWER else "undecided"), (), float("nan")
     if not left:
         return "agrees", (), float("nan")

@@ -1,4 +1,4 @@
-r"""The cells of the league table (:mod:`geomem_jax.league`): means over training sets against laws, in error bars.
+r"""Means over training sets against laws, in error bars: the cells of the verdict and of the league table.
 
 *Score.*  The mean :math:`\bar g` of a gain over ``S`` training sets against the gain ``g`` by a law
 (:func:`geomem_jax.statistics.gain_score`; the plain difference where a gain is not positive), with
@@ -30,9 +30,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from geomem_jax.contenders import Contender
+from geomem_jax.gains import group_means, is_complete
 from geomem_jax.statistics import critical_t, detectable_shift, gain_score
-from geomem_jax.verdict import ALPHA, POWER
 
+ALPHA = 0.05
+POWER = 0.9
 FREEDOM_OF_LAW = 7
 MOST_SPREAD = 1.0  # standard deviation over mean of training sets; beyond, fewer than half of them carry the mean
 APART = 4.0  # standard errors that chance bridges with a probability of 3e-5
@@ -50,6 +52,18 @@ class Measured(NamedTuple):
     gain: np.ndarray
     dimension: np.ndarray
     done: np.ndarray
+
+
+def measure(view: xr.Dataset, rung: str, point: str) -> Measured:
+    """Collect what is measured of a rung at a point class.
+
+    Raises:
+      InputError: if the result has no such rung or point class.
+    """
+    means = group_means(view, rung, point)
+    gain = view["gain"].sel(rung=rung, point=point).transpose("dataset_size", "noise_variance", "seed", "direction")
+    dimension = gain.values.astype(np.float64).sum(axis=-1)
+    return Measured(view, rung, point, None, means, dimension, is_complete(view, rung))
 
 
 class Cells(NamedTuple):
@@ -103,12 +117,12 @@ def hold(found: Measured, at: int, law: Contender) -> Cells:
     mean, spread, seeds = over_seeds(gains, found.done)
     predicted, error, lower, upper = (part[:, at] for part in (law.gain, law.error, law.lower, law.upper))
     done = found.done[:, :, None]
-    plain = (np.min(gains, axis=1, where=done, initial=0) < 0) | (lower <= 0)
-    mean = np.where((mean == 0) & ~plain, np.nan, mean)  # too small for a float, and no spread to tell how small
+    plain = (np.min(gains, axis=1, where=done, initial=0) < 0) | (predicted <= 0)
     freedom = np.where(seeds > 1, seeds - 1.0, np.nan)
     if found.rung == "population":  # made of no training points: nothing to sample
         spread, freedom = np.zeros_like(mean), np.where(seeds > 0, np.inf, np.nan)
-    unit = np.where(plain, 1.0, mean), np.where(plain, 1.0, predicted)
+    # A mean of 0 is too small for a float, and has no spread to tell how small.
+    unit = np.where(plain, 1.0, np.where(mean == 0, np.nan, mean)), np.where(plain, 1.0, predicted)
     sampling, numerical = spread / unit[0], error / unit[1]
     rounding = np.sqrt(found.view.sizes["direction"]) * np.finfo(np.float32).eps * np.abs(predicted) / unit[1]
     fixed = np.hypot(numerical, rounding)
@@ -117,12 +131,18 @@ def hold(found: Measured, at: int, law: Contender) -> Cells:
     # Where rounding is all there is, errors are known.
     degrees = (share[0] + share[1]) ** 2 / np.maximum(share[0] ** 2 / freedom + share[1] ** 2 / FREEDOM_OF_LAW, 1e-30)
     degrees = np.where(share[0] + share[1] > 1e-6, degrees, CERTAIN)
-    with np.errstate(invalid="ignore"):  # a gain that is not finite is not tested
+    with np.errstate(divide="ignore", invalid="ignore"):  # a gain that is 0 or not finite is not tested
         scores = [_score(mean, plain, total, expected) for expected in (predicted, np.clip(mean, lower, upper))]
     carried = plain | (sampling**2 * seeds <= MOST_SPREAD**2)
     tested = np.isfinite(scores[0]) & ~np.isnan(freedom) & carried
     degrees = np.where(tested, np.minimum(degrees, CERTAIN), np.nan)
     return Cells(mean, predicted, lower, upper, seeds, plain, sampling, fixed, degrees, *scores)
+
+
+def hold_all(found: Measured, law: Contender) -> Cells:
+    """Hold a law at every noise variance: :class:`Cells` of ``(k, j, g)``."""
+    held = [hold(found, at, law) for at in range(found.gain.shape[1])]
+    return Cells(*(np.stack(parts, axis=1) for parts in zip(*held, strict=True)))
 
 
 def _absolute_error(cells: Cells, more: ArrayLike = 1.0) -> np.ndarray:
@@ -183,6 +203,12 @@ def spread_of(cells: Cells) -> np.ndarray:
     """Best estimate of the error of a difference: the estimated spread is low by the median of chi over its root."""
     freedom = np.maximum(cells.seeds - 1.0, 1.0)
     return _absolute_error(cells, stats.chi2.median(freedom) / freedom)
+
+
+def detectable(cells: Cells, comparisons: int) -> np.ndarray:
+    """Relative deviation that a cell would find with probability ``POWER``; nan where nothing is tested."""
+    shift = detectable_shift(ALPHA, max(comparisons, 1), cells.degrees, POWER)
+    return shift * spread_of(cells) / np.abs(np.where(cells.predicted == 0, np.nan, cells.predicted))
 
 
 def log_detectable(cells: Cells, log_n: np.ndarray, comparisons: int) -> np.ndarray:

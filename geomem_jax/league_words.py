@@ -7,7 +7,8 @@ import numpy as np
 from geomem_jax.formatting import format_size
 from geomem_jax.laws import label
 from geomem_jax.league import League, Row
-from geomem_jax.verdict import POWER, percent
+from geomem_jax.league_cells import POWER
+from geomem_jax.verdict import percent
 
 POINTS = {"any": "any point", "held_out": "held-out points", "train": "training points", "origin": "the origin"}
 HEADER = ("rung", "points", "t", "law", "verdict", "N* off by", "tau", "log score", "dimension", "detects")

@@ -4,8 +4,9 @@ Each rung is held against its laws (:data:`geomem_jax.laws.LAWS_OF`) at held-out
 noise variance, distinct variance) with at least two seeds.
 
 * The population law is exact and so is its rung: its largest deviation is compared with float32 rounding.
-* All others are held against samples.  Every cell gets a two-sided Student test over seeds; the cells of all of
-  them share the family-wise error rate ``ALPHA`` (Bonferroni).
+* All others are held against samples.  Every cell gets a two-sided test over seeds, for skewed gains, against the law
+  at its word (:mod:`geomem_jax.league_cells`, which also says which cells are not tested); the cells of all of them
+  share the family-wise error rate ``ALPHA`` (Bonferroni).
 * The linear and empirical laws hold as the number of directions grows.  A rejection at finite size is therefore a
   measured finite-size deviation, not a refutation, and is reported with its size.  The exact average of the empirical
   score has no such excuse; its numerical error is part of the error bar.
@@ -13,24 +14,24 @@ noise variance, distinct variance) with at least two seeds.
   probability ``POWER``, says how much; above ``LOW_POWER`` (median over cells) the outcome is *undecided*.
 
 Scope.  The tests trust the spread over seeds.  Deep in the frozen phase the mean gain is carried by rare
-points; where no seed holds one, spread and mean are both too small and a rejection may be a lack of points.
+points; where few seeds hold one, nothing is tested, but where no seed does, spread and mean are both too small and a
+rejection may be a lack of points.
 """
 
 from typing import Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 import theory
+from geomem_jax.contenders import contender
 from geomem_jax.formatting import format_size
 from geomem_jax.freeze_out import SizeErrors, comparison_noise, size_errors
-from geomem_jax.gains import Deviations, deviations, is_solved
+from geomem_jax.gains import distinct_variances, is_solved
 from geomem_jax.laws import LAWS_OF, label
-from geomem_jax.statistics import MIN_SEEDS, Bootstrap, critical_t, detectable_shift
+from geomem_jax.league_cells import ALPHA, POWER, Cells, Measured, detectable, hold_all, measure
+from geomem_jax.statistics import MIN_SEEDS, Bootstrap, critical_t
 
-ALPHA = 0.05
-POWER = 0.9
 LOW_POWER = 0.5
 POINT = "held_out"
 SAMPLED = ("linear", "empirical")  # rungs made from training points
@@ -94,58 +95,55 @@ class Verdict(NamedTuple):
     noise_variance: float
 
 
-def _testable(cells: Deviations) -> np.ndarray:
-    return np.isfinite(cells.t_score) & np.isfinite(cells.relative)
+def _testable(cells: Cells) -> np.ndarray:
+    """Where there is a test, and a law by whose gain to divide."""
+    return ~np.isnan(cells.degrees) & (cells.predicted != 0)
 
 
-def _judge(
-    rung: str, law: str, cells: Deviations, comparisons: int, sizes: SizeErrors, num_directions: int
-) -> RungVerdict:
+def _judge(found: Measured, law: str, cells: Cells, comparisons: int, sizes: SizeErrors) -> RungVerdict:
     """Hold one rung against one law; ``comparisons`` counts the cells of all sampled rungs and their laws."""
-    sampled = rung in SAMPLED
+    sampled = found.rung in SAMPLED
     distance = np.abs(cells.measured - cells.predicted)
     finite = np.isfinite(distance)
     max_deviation = float(np.max(distance, where=finite, initial=0.0))
     # A gain is at best a sum of d rounded products of order one; rounding adds up like a random walk.
-    rounding = float(8 * np.sqrt(num_directions) * np.finfo(np.float32).eps)
+    rounding = float(8 * np.sqrt(found.view.sizes["direction"]) * np.finfo(np.float32).eps)
     tested = _testable(cells)
-    relative, degrees = cells.relative[tested], cells.degrees[tested]
-    significant = np.abs(cells.t_score[tested]) > critical_t(ALPHA, max(comparisons, 1), degrees)
-    rejected, detectable, median, largest, at = 0.0, np.nan, np.nan, np.nan, (np.nan, 0, np.nan)
+    relative = cells.measured[tested] / cells.predicted[tested] - 1
+    significant = np.abs(cells.face_score[tested]) > critical_t(ALPHA, max(comparisons, 1), cells.degrees[tested])
+    rejected, smallest, median, largest, at = 0.0, np.nan, np.nan, np.nan, (np.nan, 0, np.nan)
     if tested.any():
         rejected = float(significant.mean())
-        # The median over cells of an estimated spread is low by the median of chi over its root degrees.
-        sem = np.hypot(cells.sem[tested] / np.sqrt(stats.chi2.median(degrees) / degrees), cells.law_error[tested])
-        shift = detectable_shift(ALPHA, max(comparisons, 1), degrees, POWER)
-        detectable = float(np.median(shift * sem / np.abs(cells.predicted[tested])))
+        smallest = float(np.median(detectable(cells, comparisons)[tested]))
     if significant.any():
         median = float(np.median(np.abs(relative[significant])))
         worst = np.flatnonzero(significant)[np.argmax(np.abs(relative[significant]))]
         size, noise, group = np.argwhere(tested)[worst]
         largest = float(relative[worst])
-        at = (float(cells.variance[group]), int(cells.dataset_size[size]), float(cells.noise_variance[noise]))
+        n, t = (found.view[name].values for name in ("dataset_size", "noise_variance"))
+        at = (float(distinct_variances(found.view).variance[group]), int(n[size]), float(t[noise]))
     outcome: Literal["agrees", "deviates", "undecided"]
     if not sampled and finite.any():
         outcome = "agrees" if max_deviation <= rounding else "deviates"
     elif significant.any():
         outcome = "deviates"
     else:
-        outcome = "agrees" if detectable <= LOW_POWER else "undecided"
+        outcome = "agrees" if smallest <= LOW_POWER else "undecided"
     return RungVerdict(
-        rung,
+        found.rung,
         law,
         outcome,
         theory.SCOPES[law].exact,
         sampled,
         max_deviation,
         rounding,
-        int(np.sum(~finite & (cells.degrees >= 0))),
+        int(np.sum(~finite & (cells.seeds > 0))),
         int(tested.sum()),
         rejected,
         median,
         largest,
         at,
-        detectable,
+        smallest,
         sizes,
     )
 
@@ -169,16 +167,16 @@ def verdict(dataset: xr.Dataset, *, bootstrap_seed: int = 0) -> Verdict:
         sentence = "Nothing is measured yet." if not measured else "No rung of this run has a law of its own."
         return Verdict(sentence, (), num_seeds, measured, planned, float("nan"))
     t = comparison_noise(dataset)
-    cells = {pair: deviations(dataset, pair[0], POINT, pair[1]) for pair in pairs}
+    held = {rung: measure(dataset, rung, POINT) for rung, _ in pairs}
+    cells = {(rung, law): hold_all(held[rung], contender(dataset, law, law, POINT)) for rung, law in pairs}
     comparisons = sum(int(_testable(cells[pair]).sum()) for pair in pairs if pair[0] in SAMPLED)
     rungs = tuple(
         _judge(
-            rung,
+            held[rung],
             law,
             cells[rung, law],
             comparisons,
             size_errors(dataset, rung, POINT, t, law, bootstrap_seed=bootstrap_seed),
-            dataset.sizes["direction"],
         )
         for rung, law in pairs
     )
@@ -276,10 +274,11 @@ def describe(found: Verdict, gaussian_relative: bool) -> str:
     if clauses:
         parts.append("At held-out points " + "; ".join(clauses) + ".")
     if untested:
-        parts.append(
-            f"Seeds are too few ({found.num_seeds}) for an error bar, so that the {_join(untested)} "
-            f"law{'s are' if len(untested) > 1 else ' is'} not tested: run at least {MIN_SEEDS} seeds."
-        )
+        cause, mend = f"Seeds are too few ({found.num_seeds}) for an error bar", f"at least {MIN_SEEDS}"
+        if found.num_seeds > 1:
+            cause, mend = f"No cell has a spread over its {found.num_seeds} seeds that can be trusted", "more"
+        verb = "laws are" if len(untested) > 1 else "law is"
+        parts.append(f"{cause}, so that the {_join(untested)} {verb} not tested: run {mend} seeds.")
     tested = [rung for rung in testable if rung.sampled]
     if tested:
         parts.append(_freezing(tested, found.noise_variance))

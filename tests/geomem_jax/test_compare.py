@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 import theory
-from geomem_jax import compare, freeze_out, results, statistics
+from geomem_jax import compare, freeze_out, gains, league_cells, results, statistics
+from geomem_jax.contenders import contender
 from geomem_jax.errors import InputError
 
 from . import plotted
@@ -39,6 +40,12 @@ def with_relative_gain(dataset, rho, rung="empirical", variable="gain"):
     shape = dataset[variable].loc[at].shape
     dataset[variable].loc[at] = np.broadcast_to(rho, shape) * dataset["reference_gain"].values[:, None, :]
     return dataset
+
+
+def cells(dataset, law):
+    """All cells of the empirical rung at held-out points against a law."""
+    found = league_cells.measure(dataset, "empirical", "held_out")
+    return league_cells.hold_all(found, contender(dataset, law, law, "held_out"))
 
 
 def along_size(values):
@@ -166,7 +173,7 @@ def test_what_is_not_in_the_result_is_an_input_error():
     with pytest.raises(InputError, match=r"^point 'nowhere' .* train, held_out, origin$"):
         compare.relative_gain(dataset, "linear", "nowhere")
     with pytest.raises(InputError, match=r"^law 'planted' is not"):
-        compare.deviations(dataset, "linear", "held_out", "planted")
+        gains.predicted_gain(dataset, "planted")
     with pytest.raises(InputError, match=r"^noise_variance 0.2 is not .* 0.1, 0.4$"):
         compare.freeze_out_sizes(dataset, "linear", "held_out", 0.2)
     with pytest.raises(InputError, match=r"^dataset_size 5 is not"):
@@ -230,14 +237,13 @@ def test_sizes_and_times_of_exact_averages_are_interpolated_as_measured_ones():
 
 def test_the_error_of_a_law_widens_the_error_bar():
     exact, uncertain = (
-        compare.deviations(plotted.with_exact(plotted.simulated(), error=error), "empirical", "held_out", "finite_size")
-        for error in (0.0, 0.04)
+        cells(plotted.with_exact(plotted.simulated(), error=error), "finite_size") for error in (0.0, 0.04)
     )
-    np.testing.assert_allclose(uncertain.law_error, 0.04 * exact.predicted, rtol=1e-5)
+    np.testing.assert_allclose(uncertain.fixed, 0.04, rtol=1e-5)
     np.testing.assert_allclose(
-        uncertain.t_score, (exact.measured - exact.predicted) / np.hypot(exact.sem, uncertain.law_error), rtol=1e-4
+        uncertain.face_score * np.hypot(exact.sampling, 0.04), exact.face_score * exact.sampling, rtol=1e-4
     )
-    np.testing.assert_array_equal(uncertain.sem, exact.sem)
+    np.testing.assert_array_equal(uncertain.sampling, exact.sampling)
 
 
 def test_centred_data_lose_one_point_under_the_linear_law_only(monkeypatch):
@@ -279,42 +285,68 @@ def test_an_order_hidden_by_noise_has_a_wide_tau():
     assert tau.lower < 0 < tau.upper
 
 
-def false_alarms(threshold_of, num_runs=400):
-    """Fraction of runs of 40 cells (one run per noise variance) with any cell beyond the threshold."""
-    rng = np.random.default_rng(0)
-    dataset = blank([1.0, 1.0, 0.5, 0.25, 0.125, 0.0], range(1, 11), np.geomspace(0.1, 1, num_runs), 8)
-    noise = 0.03 * rng.standard_normal((10, num_runs, 8, 6))
-    found = compare.deviations(with_relative_gain(dataset, 1 + noise), "empirical", "held_out", "population")
-    assert found.t_score.shape == (10, num_runs, 4)
-    assert (found.degrees == 7).all()
-    return np.mean((np.abs(found.t_score) > threshold_of(40, found.degrees)).any(axis=(0, 2))), found.t_score
+def false_alarms(factor, threshold_of=compare.critical_t):
+    """Fraction of runs of 40 cells (one run per noise variance) with any cell beyond the threshold, and the cells."""
+    dataset = blank([1.0, 1.0, 0.5, 0.25, 0.125, 0.0], range(1, 11), np.geomspace(0.1, 1, RUNS), 8)
+    found = cells(with_relative_gain(dataset, factor), "population")
+    assert found.face_score.shape == (10, RUNS, 4)
+    beyond = np.abs(found.face_score) > threshold_of(0.05, 40, found.degrees)
+    return np.mean(beyond.any(axis=(0, 2))), found
+
+
+RUNS = 400
+EXPECTED = 1 - (1 - 0.05 / 40) ** 40  # of independent cells
+ERROR = statistics.critical_z(1e-3, 2) * np.sqrt(EXPECTED * (1 - EXPECTED) / RUNS)
 
 
 def test_a_true_law_is_rejected_as_rarely_as_promised():
-    rate, scores = false_alarms(lambda cells, degrees: compare.critical_t(0.05, cells, degrees))
-    expected = 1 - (1 - 0.05 / 40) ** 40  # independent cells
-    error = statistics.critical_z(1e-3, 2) * np.sqrt(expected * (1 - expected) / 400)
-    assert abs(rate - expected) < error
-    assert stats.kstest(scores.ravel(), stats.t(7).cdf).pvalue > 1e-3
-    assert stats.kstest(scores.ravel(), stats.norm.cdf).pvalue < 1e-3  # the comparison can tell the two apart
-    normal, _ = false_alarms(lambda cells, _: compare.critical_z(0.05, cells))
-    assert normal > expected + error  # the normal threshold cries wolf with 8 seeds
+    factor = 1 + 0.03 * np.random.default_rng(0).standard_normal((10, RUNS, 8, 6))
+    rate, found = false_alarms(factor)
+    assert abs(rate - EXPECTED) < ERROR
+    np.testing.assert_allclose(found.degrees, 7, rtol=1e-6)
+    assert stats.kstest(found.face_score.ravel(), stats.t(7).cdf).pvalue > 1e-3
+    # The comparison can tell the two apart.
+    assert stats.kstest(found.face_score.ravel(), stats.norm.cdf).pvalue < 1e-3
+    normal, _ = false_alarms(factor, lambda alpha, cells, _: compare.critical_z(alpha, cells))
+    assert normal > EXPECTED + ERROR  # the normal threshold cries wolf with 8 seeds
 
 
-def test_deviations_of_incomplete_cells_are_nan_and_of_identical_seeds_finite():
+def test_a_true_law_of_skewed_gains_is_rejected_as_rarely():
+    factor = np.random.default_rng(0).gamma(2, 1 / 2, (10, RUNS, 8, 6))
+    rate, found = false_alarms(factor)
+    assert abs(rate - EXPECTED) < ERROR
+    assert 0 < np.isnan(found.degrees).mean() < 0.1  # few training sets carry these
+    student = (found.measured / found.predicted - 1) / (found.sampling * found.measured / found.predicted)
+    old = np.mean((np.abs(student) > compare.critical_t(0.05, 40, 7)).any(axis=(0, 2)))
+    assert old > EXPECTED + ERROR
+
+
+def test_incomplete_cells_are_not_tested_and_identical_seeds_are():
     dataset = with_relative_gain(blank(), 1.1)
     dataset["complete"][:, 0] = 0
     dataset["complete"][:, 1, 1:] = 0
-    found = compare.deviations(dataset, "empirical", "held_out", "population")
+    found = cells(dataset, "population")
     assert np.isnan(found.measured[0]).all()
-    assert np.isnan(found.t_score[:2]).all()
-    np.testing.assert_allclose(found.relative[1:], 0.1, rtol=1e-5)
-    assert np.isfinite(found.t_score[2:]).all()
-    np.testing.assert_array_equal(found.degrees[:, 0, 0], [-1, 0, 3, 3, 3, 3])
-    dataset["predicted_gain"][:] = 0
-    dataset["gain"][:] = 0
-    found = compare.deviations(dataset, "empirical", "held_out", "population")
-    assert np.isnan(found.t_score).all()  # nothing to compare: 0 predicted, 0 measured
+    assert np.isnan(found.degrees[:2]).all()
+    np.testing.assert_allclose(found.measured[1:] / found.predicted[1:], 1.1, rtol=1e-5)
+    assert np.isfinite(found.face_score[2:]).all()
+    np.testing.assert_array_equal(found.degrees[2:], league_cells.CERTAIN)  # rounding is all there is
+    np.testing.assert_array_equal(found.seeds[:, 0, 0], [0, 1, 4, 4, 4, 4])
+
+
+def test_a_law_whose_range_reaches_zero_is_held_for_skewed_gains_all_the_same():
+    dataset = with_relative_gain(blank(centred=1), np.array([0.5, 0.9, 1.1, 1.9])[:, None])
+    found = cells(dataset, "linear")
+    assert (found.lower[0] <= 0).all()  # of two points, centred: one part in one
+    assert not found.plain.any()
+    assert np.isfinite(found.score).all()
+    np.testing.assert_allclose(found.face_score[1:] - found.face_score[0], 0, atol=1e-5)  # the same at every size
+
+
+def test_a_mean_of_zero_is_kept_and_not_tested():
+    found = cells(with_relative_gain(blank(), 0.0), "population")
+    assert (found.measured == 0).all()
+    assert np.isnan(found.degrees).all()
 
 
 def test_the_table_holds_predictions_and_both_definitions():
