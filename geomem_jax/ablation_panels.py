@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geomem_jax import ablate, ablate_orders, panels, toy_gaps
+from geomem_jax import ablate, ablate_job, ablate_orders, panels, toy_gaps
 from geomem_jax.ablate_orders import Order
 from geomem_jax.formatting import spaced
+from geomem_jax.panels import Figure
 
 SHADES = {"fine first": "#d6e6f4", "salient first": "#fbd9b9", "undecided": "#eeeeee", "no order": "#ffffff"}
 MARKERS = ("o", "D", "v", "s")  # the largest variance first, the smallest last
 POSITION_COLORS = {23: "#009E73", 25: "#D55E00", 28: "#0072B2"}
 OTHER = "#dddddd"
+ROW = 0.27  # inches of a condition
 
 
 def _styles(groups: int) -> list[tuple[str, str]]:
@@ -126,3 +128,22 @@ def positions_legend(figure: Any, axes: Any, title: str) -> None:
         for color, name in (*named, (OTHER, "elsewhere"))
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, title=title, title_fontsize=13)
+
+
+def compose_orders(figure: Figure, dataset: xr.Dataset) -> None:
+    """Fill a figure, as high as there are conditions: freeze-out times above, where N is fixed, and sizes below."""
+    rows = [pair for of_letter in ablate_job.orders(dataset).values() for pair in of_letter.items()]
+    along_time = dataset["along_time"].values == 1
+    parts = [[pair for pair in rows if along_time[pair[0]] == kind] for kind in (True, False)]
+    names = ("freeze-out time t* (noise variance)", "freeze-out size N* (points)")
+    drawn = [(part, name) for part, name in zip(parts, names, strict=True) if part]
+    ratios = [len(part) + len(set(dataset["experiment"].values[[row for row, _ in part]])) for part, _ in drawn]
+    figure.set_figheight(1.5 + len(drawn) + ROW * sum(ratios))
+    column = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=ratios)[:, 0]
+    for axes, (part, name) in zip(column, drawn, strict=True):
+        grid = dataset["grid"].values[[row for row, _ in part]]
+        collapse(axes, dataset, part, (float(np.nanmin(grid)), float(np.nanmax(grid))))
+        axes.set_xlabel(f"{name}: frozen below it")
+    sets = dataset.sizes["seed"]
+    title = f"Which directions freeze first? 95 % intervals over {sets} training sets (networks: fewer)"
+    legend(figure, column[0], title)

@@ -1,17 +1,17 @@
 """Panels of a calibration: measured relative gains with predictive bands, and posteriors beside their priors.
 
 Points are networks, one for each training set; bands hold 95 % of networks on new training sets.  Colour is variance as
-in :mod:`geomem_jax.panels`.  Drawn on axes that :mod:`geomem_jax.plots` makes.
+in :mod:`geomem_jax.panels`.  Drawn on figures that :mod:`geomem_jax.plots` makes.
 """
 
-from typing import Any
-
 import numpy as np
+import xarray as xr
 
+from geomem_jax import panels
 from geomem_jax.calibrate import Calibration
 from geomem_jax.freeze_out import FROZEN_BELOW
+from geomem_jax.panels import Axes, Figure
 
-Axes = Any  # a matplotlib.axes.Axes, by another name because only plots imports matplotlib
 POSTERIOR_COLOR = "#D55E00"
 BINS = 61  # edges of a histogram
 
@@ -57,3 +57,34 @@ def posterior(
     axes.hlines(1.25, prior_lower, prior_upper, color="0.6", linewidth=3, label="prior, 95 %")
     axes.set(xscale="log" if log else "linear", xlim=ends, ylim=(0, 1.35), yticks=[], xlabel=label)
     axes.set_title(f"{symbol} = {median:.3g} [{lower:.3g}, {upper:.3g}]", loc="left")
+
+
+def compose(figure: Figure, dataset: xr.Dataset, found: Calibration) -> None:
+    """Fill a figure, as high as there are variances: gains with bands above, capacity and width below."""
+    shown, colors = panels.told_apart(dataset)
+    rows = -(-len(shown) // 3)
+    highest = min(1.12 * float(np.nanmax([1.0, *found.relative_gain[..., shown].ravel()])), 1.8)
+    figure.set_figheight(3 + 2.6 * rows)
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[2.6 * rows, 2.3])[:, 0]
+    grid = top.subplots(rows, 3, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    for axes, group, color in zip(grid.flat, shown, colors, strict=False):
+        gains_with_band(axes, found, int(group), color, highest)
+    for axes in grid[-1]:
+        axes.set_xlabel(panels.SIZE_LABEL)
+    top.supylabel("relative gain ρ = g / g(infinite data)", fontsize=10)
+    left, right = bottom.subplots(1, 2)
+    sizes = float(found.dataset_size[0]), float(found.dataset_size[-1])
+    label = "memorization capacity N* (points; axis: sizes measured)"
+    posterior(left, found, "log_capacity", "N*", label, sizes, log=True)
+    widest = 1.1 * max(found.parameters["width"].prior_upper, found.parameters["width"].upper)
+    label = "width of the crossover (e-folds of N)"
+    posterior(right, found, "width", "width", label, (0.0, widest), log=False)
+    right.legend(loc="center right")
+    panels.title(figure, dataset, f"networks between the laws at noise variance t = {found.t:.3g}")
+    figure.supxlabel(
+        "Points: networks, one for each training set. Bands: 95 % of networks on new training sets. "
+        "Orange: N*, 95 %. Below ½ (grey): frozen.",
+        fontsize=10,
+    )

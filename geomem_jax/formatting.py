@@ -52,3 +52,9 @@ def format_interval(log_sizes: tuple[float, float, float], grid: tuple[float, fl
 def spaced(count: int, most: int = 24) -> np.ndarray:
     """Return at most ``most`` of ``count`` positions, evenly spaced by rank, both ends among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def one_line(name: str) -> str:
+    """Return a name for a title: one line, not too long."""
+    line = " ".join(name.split())
+    return line if len(line) <= 50 else line[:49] + "…"

@@ -1,4 +1,4 @@
-"""The panels of figures, drawn on axes that :mod:`geomem_jax.plots` makes (the only importer of matplotlib).
+"""The panels of figures, drawn on figures that :mod:`geomem_jax.plots` makes (the only importer of matplotlib).
 
 Lines are theory, points are measurement, bars are 95 % intervals over training sets, of networks their range.  A rung
 and its laws share a colour (Okabe and Ito), every law has a line style and every rung a marker, so that a panel also
@@ -13,13 +13,15 @@ import xarray as xr
 
 import theory
 from geomem_jax import curves, participation
-from geomem_jax.formatting import spaced
+from geomem_jax.formatting import one_line, spaced
 from geomem_jax.freeze_out import FROZEN_BELOW, freeze_out_sizes, laws, predicted_sizes
 from geomem_jax.gains import distinct_variances, is_complete, predicted_relative_gain
 from geomem_jax.laws import LAWS_OF, label
 from geomem_jax.results import NETWORK
 
-Axes = Any  # a matplotlib.axes.Axes, by another name because only plots imports matplotlib
+# Of matplotlib, by other names because only plots imports it.
+Axes = Any
+Figure = Any
 
 
 class Style(NamedTuple):
@@ -56,6 +58,11 @@ MOST_LABELS = 12  # rows of a map with a label of their own
 SIZE_LABEL = "dataset size N (points)"
 NOISE_LABEL = "noise variance t (data units squared)"
 BLANK = np.full(1, np.nan)
+
+
+def title(figure: Figure, dataset: xr.Dataset, text: str) -> None:
+    """Name the result above a figure, and say what is drawn of it."""
+    figure.suptitle(f"{one_line(str(dataset.attrs['name']))}: {text}", fontsize=13, parse_math=False)
 
 
 def _dense(values: np.ndarray) -> np.ndarray:

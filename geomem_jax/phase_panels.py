@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geomem_jax import curves, panels
+from geomem_jax import curves, panels, phase_diagrams
 from geomem_jax.formatting import format_size, spaced
 from geomem_jax.freeze_out import FROZEN_BELOW, laws, predicted_sizes
 from geomem_jax.gains import distinct_variances, grid_position, predicted_relative_gain
 from geomem_jax.laws import LAWS_OF
+from geomem_jax.panels import Figure
 from geomem_jax.phase_diagrams import TRAINED, Diagram, Shares, Times, frozen_shares, shares
-from geomem_jax.phases import COPYING_FROM
+from geomem_jax.phases import COPYING_FROM, PHASES
 from geomem_jax.trained_panels import MOST_LABELS, trained
 from geomem_jax.trained_results import at_step, is_predicted, measured_steps
 
@@ -48,13 +49,15 @@ def cells(axes: Any, found: Diagram, label: str) -> None:
     axes.set(xscale="log", yscale="log", xlim=x[[0, -1]], ylim=y[[0, -1]], xlabel=panels.SIZE_LABEL, ylabel=label)
 
 
-def handles(axes: Any, shown: Sequence[str]) -> list[Any]:
-    """Handles for a legend of phases, in their order."""
-    return [
+def _legend(figure: Figure, axes: Any, found: Sequence[Diagram]) -> None:
+    """Explain the phases that occur in diagrams, in their order, above all panels; drawn nowhere on ``axes``."""
+    shown = [name for name in PHASES if any((one.phase == name).any() for one in found)]
+    handles = [
         axes.fill(panels.BLANK, panels.BLANK, edgecolor=HATCH_COLOR, linewidth=0.5, label=name, **style)[0]
         for name, style in STYLES.items()
         if name in shown
     ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(shown))
 
 
 def boundaries(axes: Any, found: Diagram, relative_gain: np.ndarray, law: str) -> None:
@@ -191,3 +194,62 @@ def copied_fraction(axes: Any, dataset: xr.Dataset, found: Diagram) -> None:
     axes.axhspan(COPYING_FROM, 2, color="0.94")
     axes.legend(loc="best", framealpha=0.85)
     axes.set_title(f"copies among {dataset.attrs['samples']} samples per network", loc="left")
+
+
+def compose_trained(figure: Figure, dataset: xr.Dataset) -> None:
+    """Fill a figure: phases of networks over (dataset size, step); below, what is frozen and copied at the end."""
+    times = dataset["noise_variance"].values
+    times = np.sort(times)[spaced(len(times), 2)]
+    maps = {(t, point): phase_diagrams.over_training(dataset, t, point) for t in times for point in POINTS}
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.15, 1])[:, 0]
+    row = top.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+    for axes, ((t, point), found) in zip(row, maps.items(), strict=True):
+        trained_map(axes, dataset, found, t, point)
+        axes.label_outer()
+    _legend(top, row[0], list(maps.values()))
+    sampled = dataset.attrs["samples"] > 0
+    below = bottom.subplots(1, 3 if sampled else 2, sharey=True)
+    frozen_share(below[0], dataset, float(times[0]), "directions")
+    frozen_share(below[1], dataset, float(times[0]), "variance")
+    below[1].legend(loc="best", framealpha=0.85)
+    if sampled:
+        copied_fraction(below[2], dataset, next(iter(maps.values())))
+    panels.title(figure, dataset, f"phases of {trained(dataset)}, {dataset.sizes['seed']} training sets")
+    if not is_predicted(dataset):
+        note = "N*: to its right all directions are free under that law. "
+        note += "Early in training, what a network has not learned yet may count as free."
+        figure.supxlabel(note, fontsize=10)
+
+
+def compose_noise(figure: Figure, dataset: xr.Dataset) -> None:
+    """Fill a figure: phases of every rung over (dataset size, noise variance), and below them what is frozen."""
+    others = [(rung, point) for rung in panels.shown_rungs(dataset)[1:] for point in POINTS]
+    shown = [("linear", curves.POINT), *others]
+    found = [phase_diagrams.over_noise(dataset, *which) for which in shown]
+    times = phase_diagrams.predicted_times(dataset)
+    body = figure.subfigures(1, 1, squeeze=False)[0, 0]  # beside whose legends there is room for a title
+    grid = body.subplots(3, len(shown), sharex=True, sharey=True)
+    for column, (rung, point), diagram in zip(grid.T, shown, found, strict=True):
+        cells(column[0], diagram, "")
+        share = share_map(column[1], diagram, diagram.frozen_directions)
+        share_map(column[2], diagram, diagram.frozen_variance)
+        if rung != "linear":
+            predicted_times(column[0], times)
+        else:
+            law_boundaries(column[0], dataset, diagram, rung)
+        if point == curves.POINT:
+            law_boundaries(column[1], dataset, diagram, rung)
+        column[0].set_title(f"{rung} rung,\n{POINTS[point]}", color=panels.STYLES[rung].color, loc="left")
+        column[0].set_xlabel("")
+        column[2].set_xlabel(panels.SIZE_LABEL)
+    for axes, name in zip(grid[:, 0], ("phase", "frozen directions", "frozen variance"), strict=True):
+        axes.set_ylabel(f"{name}\nnoise variance t (data units²)")
+    grid[0, 0].set_xlim(panels.cell_edges(dataset["dataset_size"].values)[[0, -1]])
+    bar = body.colorbar(share, ax=list(grid[1:].flat), label="share that is frozen", pad=0.01)
+    bar.ax.set_ylim(0, 1)
+    lines = [line for axes in grid[0, :2] for line in axes.get_legend_handles_labels()[0]]
+    body.legend(handles=lines, loc="outside lower center", ncols=len(lines))
+    _legend(body, grid[0, 0], found)
+    note = "Copying: mean participation ratio at noised training points from 1/2 on, of the empirical rung alone."
+    figure.supxlabel(note, fontsize=10)
+    panels.title(figure, dataset, "phases over dataset size and noise variance")

@@ -1,4 +1,4 @@
-"""Figures of a result, composed from :mod:`geomem_jax.panels`, and vectors as pictures.
+"""Figures of a result, composed in :mod:`geomem_jax.panels` and its like, and vectors as pictures.
 
 The only module that imports matplotlib.  Figures are made without pyplot and without touching its global settings;
 text is readable at 100 pixels per inch.
@@ -21,9 +21,7 @@ from geomem_jax import (
     ablate_job,
     ablation_panels,
     curves,
-    formatting,
     panels,
-    phase_diagrams,
     phase_panels,
     results,
     spectrum_panels,
@@ -31,10 +29,9 @@ from geomem_jax import (
 )
 from geomem_jax.atomic import replacing
 from geomem_jax.errors import InputError
+from geomem_jax.formatting import one_line
 from geomem_jax.freeze_out import comparison_noise
 from geomem_jax.gains import is_solved
-from geomem_jax.phases import PHASES
-from geomem_jax.trained_results import is_predicted
 
 if TYPE_CHECKING:
     from geomem_jax.calibrate import Calibration
@@ -63,7 +60,7 @@ def _condensing(dataset: xr.Dataset) -> int:
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[Figure]:
+def _figure(height: float = 9.0) -> Iterator[Figure]:
     with mpl.rc_context(FONT):
         yield Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
 
@@ -141,24 +138,9 @@ def spectra(dataset: xr.Dataset) -> Figure:
     Args:
       dataset: a result with spectra (:func:`geomem_jax.spectrum_panels.is_measured`), possibly incomplete.
     """
-    rungs = spectrum_panels.shown_rungs(dataset)
     with _figure(9.5) as figure:
-        top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
-        row = top.subplots(1, len(rungs), sharey=True, squeeze=False)[0]
-        for axes, rung in zip(row, rungs, strict=True):
-            spectrum_panels.sorted_spectrum(axes, dataset, rung, curves.comparison_size(dataset, rung))
-        row[0].set_ylabel("singular values of t ∇s (1: frozen)")
-        panels.variance_legend(row[-1], dataset)
-        left, right = bottom.subplots(1, 2)
-        spectrum_panels.gap_against_noise(left, dataset, curves.comparison_size(dataset, "linear"))
-        spectrum_panels.gap_dimension(right, dataset, _at_noise(dataset))
+        spectrum_panels.compose(figure, dataset, _at_noise(dataset))
     return figure
-
-
-def _plain(name: str) -> str:
-    """A name for a title: one line, not too long."""
-    line = " ".join(name.split())
-    return line if len(line) <= 50 else line[:49] + "…"
 
 
 def overlay(dataset: xr.Dataset) -> Figure:
@@ -183,8 +165,7 @@ def overlay(dataset: xr.Dataset) -> Figure:
         _gains_along_size(top, dataset)
         _maps(middle, dataset)
         _noise_and_dimension(bottom, dataset)
-        title = f"{_plain(str(dataset.attrs['name']))}: theory and measurement at held-out points, {sets}"
-        figure.suptitle(title, fontsize=13, parse_math=False)
+        panels.title(figure, dataset, f"theory and measurement at held-out points, {sets}")
         figure.supxlabel(f"Lines: theory, nothing fitted. Points: measurement. {bars}", fontsize=10)
     return figure
 
@@ -195,26 +176,8 @@ def training(dataset: xr.Dataset) -> Figure:
     Args:
       dataset: of :mod:`geomem_jax.trained_results`, with one snapshot measured or more.
     """
-    at_noise = int(np.argmin(dataset["noise_variance"].values))
-    shown = trained_panels.shown_sizes(dataset)
     with _figure(9) as figure:
-        top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
-        row = top.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-        for axes, size in zip(row, shown, strict=True):
-            trained_panels.against_steps(axes, dataset, size, at_noise, curves.POINT)
-        row[0].set_ylabel("relative gain ρ, held-out points")
-        if is_predicted(dataset):
-            trained_panels.explain_flow(row[0])
-        left, right = bottom.subplots(1, 2, sharey=True)
-        trained_panels.against_size(left, dataset, at_noise, "train")
-        trained_panels.against_size(right, dataset, at_noise, "held_out")
-        left.set_ylabel("relative gain ρ = g / g(infinite data)")
-        panels.variance_legend(right, dataset)
-        t, seeds = dataset["noise_variance"].values[at_noise], dataset.sizes["seed"]
-        name = _plain(str(dataset.attrs["name"]))
-        what = f"trained {trained_panels.trained(dataset)}"
-        title = f"{name}: gains of {what} at noise variance t = {t:.3g}, {seeds} training sets"
-        figure.suptitle(title, fontsize=13, parse_math=False)
+        trained_panels.compose(figure, dataset)
     return figure
 
 
@@ -224,31 +187,8 @@ def phases(dataset: xr.Dataset) -> Figure:
     Args:
       dataset: of :mod:`geomem_jax.trained_results`, with one snapshot measured or more.
     """
-    times = dataset["noise_variance"].values
-    times = np.sort(times)[formatting.spaced(len(times), 2)]
-    maps = {(t, point): phase_diagrams.over_training(dataset, t, point) for t in times for point in phase_panels.POINTS}
     with _figure(10) as figure:
-        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.15, 1])[:, 0]
-        row = top.subplots(1, len(maps), sharey=True, squeeze=False)[0]
-        for axes, ((t, point), found) in zip(row, maps.items(), strict=True):
-            phase_panels.trained_map(axes, dataset, found, t, point)
-            axes.label_outer()
-        shown = [name for name in PHASES if any((found.phase == name).any() for found in maps.values())]
-        top.legend(handles=phase_panels.handles(row[0], shown), loc="outside upper center", ncols=len(shown))
-        sampled = dataset.attrs["samples"] > 0
-        panels_below = bottom.subplots(1, 3 if sampled else 2, sharey=True)
-        phase_panels.frozen_share(panels_below[0], dataset, float(times[0]), "directions")
-        phase_panels.frozen_share(panels_below[1], dataset, float(times[0]), "variance")
-        panels_below[1].legend(loc="best", framealpha=0.85)
-        if sampled:
-            phase_panels.copied_fraction(panels_below[2], dataset, next(iter(maps.values())))
-        what = trained_panels.trained(dataset)
-        title = f"{_plain(str(dataset.attrs['name']))}: phases of {what}, {dataset.sizes['seed']} training sets"
-        figure.suptitle(title, fontsize=13, parse_math=False)
-        if not is_predicted(dataset):
-            note = "N*: to its right all directions are free under that law. "
-            note += "Early in training, what a network has not learned yet may count as free."
-            figure.supxlabel(note, fontsize=10)
+        phase_panels.compose_trained(figure, dataset)
     return figure
 
 
@@ -261,45 +201,9 @@ def phase_diagram(dataset: xr.Dataset) -> Figure:
     Raises:
       InputError: if nothing is measured.
     """
-    others = [(rung, point) for rung in panels.shown_rungs(dataset)[1:] for point in phase_panels.POINTS]
-    shown = [("linear", curves.POINT), *others]
-    found = [phase_diagrams.over_noise(dataset, *which) for which in shown]
-    times = phase_diagrams.predicted_times(dataset)
     with _figure(9.5) as figure:
-        body = figure.subfigures(1, 1, squeeze=False)[0, 0]  # beside whose legends there is room for a title
-        grid = body.subplots(3, len(shown), sharex=True, sharey=True)
-        for column, (rung, point), diagram in zip(grid.T, shown, found, strict=True):
-            phase_panels.cells(column[0], diagram, "")
-            share = phase_panels.share_map(column[1], diagram, diagram.frozen_directions)
-            phase_panels.share_map(column[2], diagram, diagram.frozen_variance)
-            if rung != "linear":
-                phase_panels.predicted_times(column[0], times)
-            else:
-                phase_panels.law_boundaries(column[0], dataset, diagram, rung)
-            if point == curves.POINT:
-                phase_panels.law_boundaries(column[1], dataset, diagram, rung)
-            column[0].set_title(
-                f"{rung} rung,\n{phase_panels.POINTS[point]}", color=panels.STYLES[rung].color, loc="left"
-            )
-            column[0].set_xlabel("")
-            column[2].set_xlabel(panels.SIZE_LABEL)
-        for axes, name in zip(grid[:, 0], ("phase", "frozen directions", "frozen variance"), strict=True):
-            axes.set_ylabel(f"{name}\nnoise variance t (data units²)")
-        grid[0, 0].set_xlim(panels.cell_edges(dataset["dataset_size"].values)[[0, -1]])
-        bar = body.colorbar(share, ax=list(grid[1:].flat), label="share that is frozen", pad=0.01)
-        bar.ax.set_ylim(0, 1)
-        lines = [line for axes in grid[0, :2] for line in axes.get_legend_handles_labels()[0]]
-        names = [name for name in PHASES if any((one.phase == name).any() for one in found)]
-        body.legend(handles=lines, loc="outside lower center", ncols=len(lines))
-        body.legend(handles=phase_panels.handles(grid[0, 0], names), loc="outside upper center", ncols=len(names))
-        note = "Copying: mean participation ratio at noised training points from 1/2 on, of the empirical rung alone."
-        figure.supxlabel(note, fontsize=10)
-        title = f"{_plain(str(dataset.attrs['name']))}: phases over dataset size and noise variance"
-        figure.suptitle(title, fontsize=13, parse_math=False)
+        phase_panels.compose_noise(figure, dataset)
     return figure
-
-
-ROW = 0.27  # inches of a condition
 
 
 def ablations(dataset: xr.Dataset) -> Figure:
@@ -308,24 +212,8 @@ def ablations(dataset: xr.Dataset) -> Figure:
     Args:
       dataset: of :mod:`geomem_jax.ablate_job`, with one condition measured or more.
     """
-    rows = [pair for of_letter in ablate_job.orders(dataset).values() for pair in of_letter.items()]
-    along_time = dataset["along_time"].values == 1
-    parts = [[pair for pair in rows if along_time[pair[0]] == kind] for kind in (True, False)]
-    drawn = [(part, kind) for part, kind in zip(parts, ("time", "size"), strict=True) if part]
-    ratios = [len(part) + len(set(dataset["experiment"].values[[row for row, _ in part]])) for part, _ in drawn]
-    with _figure(1.5 + len(drawn) + ROW * sum(ratios)) as figure:
-        column = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=ratios)[:, 0]
-        for axes, (part, kind) in zip(column, drawn, strict=True):
-            grid = dataset["grid"].values[[row for row, _ in part]]
-            ablation_panels.collapse(axes, dataset, part, (float(np.nanmin(grid)), float(np.nanmax(grid))))
-            axes.set_xlabel(
-                "freeze-out time t* (noise variance): frozen below it"
-                if kind == "time"
-                else "freeze-out size N* (points): frozen below it"
-            )
-        sets = dataset.sizes["seed"]
-        title = f"Which directions freeze first? 95 % intervals over {sets} training sets (networks: fewer)"
-        ablation_panels.legend(figure, column[0], title)
+    with _figure() as figure:
+        ablation_panels.compose_orders(figure, dataset)
     return figure
 
 
@@ -361,34 +249,8 @@ def calibration(dataset: xr.Dataset, found: "Calibration") -> Figure:
     """
     from geomem_jax import calibration_panels  # numpyro takes a second to import
 
-    shown, colors = panels.told_apart(dataset)
-    rows = -(-len(shown) // 3)
-    highest = min(1.12 * float(np.nanmax([1.0, *found.relative_gain[..., shown].ravel()])), 1.8)
-    with _figure(3 + 2.6 * rows) as figure:
-        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[2.6 * rows, 2.3])[:, 0]
-        grid = top.subplots(rows, 3, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.flat[len(shown) :]:
-            axes.set_axis_off()
-        for axes, group, color in zip(grid.flat, shown, colors, strict=False):
-            calibration_panels.gains_with_band(axes, found, int(group), color, highest)
-        for axes in grid[-1]:
-            axes.set_xlabel(panels.SIZE_LABEL)
-        top.supylabel("relative gain ρ = g / g(infinite data)", fontsize=10)
-        left, right = bottom.subplots(1, 2)
-        sizes = float(found.dataset_size[0]), float(found.dataset_size[-1])
-        label = "memorization capacity N* (points; axis: sizes measured)"
-        calibration_panels.posterior(left, found, "log_capacity", "N*", label, sizes, log=True)
-        widest = 1.1 * max(found.parameters["width"].prior_upper, found.parameters["width"].upper)
-        label = "width of the crossover (e-folds of N)"
-        calibration_panels.posterior(right, found, "width", "width", label, (0.0, widest), log=False)
-        right.legend(loc="center right")
-        title = f"{_plain(str(dataset.attrs['name']))}: networks between the laws at noise variance t = {found.t:.3g}"
-        figure.suptitle(title, fontsize=13, parse_math=False)
-        figure.supxlabel(
-            "Points: networks, one for each training set. Bands: 95 % of networks on new training sets. "
-            "Orange: N*, 95 %. Below ½ (grey): frozen.",
-            fontsize=10,
-        )
+    with _figure() as figure:
+        calibration_panels.compose(figure, dataset, found)
     return figure
 
 
@@ -433,7 +295,7 @@ def pictures(vectors: np.ndarray, shape: tuple[int, ...], titles: Sequence[str] 
                 image = axes.imshow(
                     picture.reshape(shape[:2]), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest"
                 )
-            axes.set_title(_plain(title), parse_math=False)
+            axes.set_title(one_line(title), parse_math=False)
         if shape[2:] != (3,):
             figure.colorbar(image, ax=grid, label="component", pad=0.01)
     return figure

@@ -2,7 +2,7 @@ r"""Panels of score-Jacobian spectra: sorted singular values against the noise, 
 
 Singular values of :math:`t\nabla s`: 1, a frozen direction; near 0, a free one.  Of the linear rung
 :mod:`theory.random_matrix` predicts the edges :math:`t/(t+\gamma_\pm)` of every bulk and the number of directions above
-the total gap; of the other rungs the laws predict gains ``g``, and :math:`1-g` is drawn.  Drawn on axes that
+the total gap; of the other rungs the laws predict gains ``g``, and :math:`1-g` is drawn.  Drawn on figures that
 :mod:`geomem_jax.plots` makes, in the styles of :mod:`geomem_jax.panels`.
 """
 
@@ -15,7 +15,7 @@ from geomem_jax.dimension import CONTRAST, RESOLUTION
 from geomem_jax.formatting import spaced
 from geomem_jax.gains import distinct_variances, is_complete, predicted_gain
 from geomem_jax.laws import label, law_size
-from geomem_jax.panels import BLANK, NOISE_LABEL, SIZE_LABEL, STYLES, Axes
+from geomem_jax.panels import BLANK, NOISE_LABEL, SIZE_LABEL, STYLES, Axes, Figure
 from geomem_jax.results import NETWORK
 
 TRACY_WIDOM_MEAN = -1.2065  # of the largest eigenvalue of real matrices, in units of its scale, from the edge
@@ -160,3 +160,17 @@ def visible_dimension(dataset: xr.Dataset, n: float, t: float) -> float:
     """Directions within the total gap of the linear score of ``n`` points; nan where it is too low to be seen."""
     gaps = theory.random_matrix.gaps(_ensemble(dataset, n))
     return float(gaps.dimension[-1]) if t < _opens(gaps) else np.nan
+
+
+def compose(figure: Figure, dataset: xr.Dataset, at_noise: int) -> None:
+    """Fill a figure: spectra of every rung above, the gaps between singular values below."""
+    rungs = shown_rungs(dataset)
+    top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    row = top.subplots(1, len(rungs), sharey=True, squeeze=False)[0]
+    for axes, rung in zip(row, rungs, strict=True):
+        sorted_spectrum(axes, dataset, rung, curves.comparison_size(dataset, rung))
+    row[0].set_ylabel("singular values of t ∇s (1: frozen)")
+    panels.variance_legend(row[-1], dataset)
+    left, right = bottom.subplots(1, 2)
+    gap_against_noise(left, dataset, curves.comparison_size(dataset, "linear"))
+    gap_dimension(right, dataset, at_noise)

@@ -15,6 +15,7 @@ from geomem_jax import curves, panels
 from geomem_jax.formatting import spaced
 from geomem_jax.freeze_out import FROZEN_BELOW
 from geomem_jax.gains import predicted_relative_gain
+from geomem_jax.panels import Figure
 from geomem_jax.trained_results import at_step, is_predicted, measured_steps
 
 MOST_SIZES = 4
@@ -119,3 +120,24 @@ def against_size(axes: Any, dataset: xr.Dataset, at_noise: int, point: str) -> N
     axes.set_xlabel(panels.SIZE_LABEL)
     where = "held-out points" if point == "held_out" else "noised training points"
     axes.set_title(f"after {step} steps, at {where}", loc="left")
+
+
+def compose(figure: Figure, dataset: xr.Dataset) -> None:
+    """Fill a figure at the smallest noise variance: against steps at several sizes above, against the size below."""
+    at_noise, shown = int(np.argmin(dataset["noise_variance"].values)), shown_sizes(dataset)
+    top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    row = top.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, size in zip(row, shown, strict=True):
+        against_steps(axes, dataset, size, at_noise, curves.POINT)
+    row[0].set_ylabel("relative gain ρ, held-out points")
+    if is_predicted(dataset):
+        explain_flow(row[0])
+    left, right = bottom.subplots(1, 2, sharey=True)
+    against_size(left, dataset, at_noise, "train")
+    against_size(right, dataset, at_noise, "held_out")
+    left.set_ylabel("relative gain ρ = g / g(infinite data)")
+    panels.variance_legend(right, dataset)
+    where = (
+        f"noise variance t = {dataset['noise_variance'].values[at_noise]:.3g}, {dataset.sizes['seed']} training sets"
+    )
+    panels.title(figure, dataset, f"gains of trained {trained(dataset)} at {where}")
