@@ -268,19 +268,19 @@ def comparison_noise(dataset: xr.Dataset) -> float:
     return best_resolved(dataset, [law for law in laws(dataset) if not theory.SCOPES[law].exact])
 
 
-def kendall_tau(measured: FreezeOut, predicted: np.ndarray) -> Bootstrap:
+def kendall_tau(measured: FreezeOut, predicted: np.ndarray, least: int = 3) -> Bootstrap:
     """Kendall's tau of measured against predicted freeze-out, with its interval over seeds.
 
     Pairs whose order is unknown (both censored on the same side) or not predicted (equal) are left out, see
-    :func:`geomem_jax.statistics.concordance`; nan when fewer than three sizes can be told apart.  The
-    interval is taken over the replicates in which ``tau`` is defined.
+    :func:`geomem_jax.statistics.concordance`.  The interval is taken over the replicates in which ``tau`` is defined.
 
     Args:
       measured: sizes or times.
       predicted: ``(g,)``, their predicted counterparts.
+      least: sizes to be told apart; nan with fewer.
     """
-    estimate = concordance(measured.log_value[None], predicted)[0]
-    replicates = concordance(measured.replicates, predicted)
+    estimate = concordance(measured.log_value[None], predicted, least=least)[0]
+    replicates = concordance(measured.replicates, predicted, least=least)
     defined = replicates[~np.isnan(replicates)]
     if measured.num_seeds < 2 or not len(defined) or np.isnan(estimate):
         return Bootstrap(estimate, np.array(np.nan), np.array(np.nan), replicates)

@@ -18,14 +18,14 @@ from geomem_jax.errors import InputError
 
 REPORT = "full_report.html"
 MEANINGS = {
-    "log_capacity": "log N*: the log size at which the weights of the two laws are equal",
-    "width": "of the crossover, in e-folds of N",
-    "advantage": "nats: a network that memorized acts as the exact score of e^a times as many points",
-    "tilt": "how much later, in e-folds of N, a variance crosses over than one an e-fold larger",
-    "floor": "log of the effective noise of infinite data over t",
-    "set_spread": "standard deviation of log N* over training sets",
-    "spread": "of the log effective noise over networks",
-    "residual": "of gains about one effective noise",
+    "log_capacity": ("log N*", "the log size at which the weights of the two laws are equal"),
+    "width": ("width", "of the crossover, in e-folds of N"),
+    "advantage": ("advantage a", "nats: a network that memorized acts as the exact score of e^a times as many points"),
+    "tilt": ("tilt", "how much later, in e-folds of N, a variance crosses over than one an e-fold larger"),
+    "floor": ("floor", "log of the effective noise of infinite data over t"),
+    "set_spread": ("spread over sets", "standard deviation of log N* over training sets"),
+    "spread": ("spread over networks", "standard deviation of the log effective noise"),
+    "residual": ("residual", "standard deviation of gains about one effective noise"),
 }
 
 
@@ -33,12 +33,12 @@ def calibration_section(dataset: xr.Dataset, found: calibrate.Calibration, score
     """Write what a calibration says: parameters, rival laws, bands."""
     rows = [
         (
-            name,
+            MEANINGS[name][0],
             f"{one.median:.3g} [{one.lower:.3g}, {one.upper:.3g}]",
             f"[{one.prior_lower:.3g}, {one.prior_upper:.3g}]",
             f"{one.r_hat:.3f}",
             f"{one.effective_draws:.0f}",
-            MEANINGS[name],
+            MEANINGS[name][1],
         )
         for name, one in found.parameters.items()
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from geomem_jax import compare, html, league_words, participation, phase_diagrams, plots, spectrum_panels
+from geomem_jax import answers, compare, html, league_words, participation, phase_diagrams, plots, spectrum_panels
 from geomem_jax.atomic import replacing
 from geomem_jax.formatting import format_interval, spaced
 from geomem_jax.laws import label
@@ -18,6 +18,14 @@ POINT_DEPENDENT = (
     "empirical",
     NETWORK,
 )  # rungs whose gains differ from point to point: a median says something of its own
+
+LEAD = """
+<p>A diffusion model makes data by removing noise. Made from few points, it can move what it makes along some
+directions of the data only; along the others it repeats its training points: these directions are
+<em>frozen</em>. Here the freedom of every direction, its <em>gain</em>, is measured for several models made from N
+points (<em>rungs</em>), and held against <em>laws</em>: theories that know the variances of the data and have nothing
+fitted. All words are explained at the end.</p>
+"""
 
 GAUSSIAN_RELATIVE = """
 <h2>These data are not Gaussian</h2>
@@ -75,6 +83,13 @@ reach. <em>Network</em>: a small multilayer perceptron trained on the N points b
 points</em>: a point outside it plus noise.</dd>
 </dl>
 """
+
+
+def _answer(dataset: xr.Dataset, t: float) -> str:
+    said = [f"<li>{escape(sentence)}</li>" for sentence in answers.answers(dataset, t)]
+    where = f"At noise variance t = {t:.3g}, at points outside the training set [95 % intervals; of networks ranges]:"
+    listed = f"<strong>Which directions freeze first?</strong> {where}<ul>{''.join(said)}</ul>"
+    return f'<div class="verdict">{listed}</div>' if said else ""
 
 
 def _freeze_out(dataset: xr.Dataset, t: float) -> str:
@@ -251,7 +266,9 @@ def write(dataset: xr.Dataset, path: Path, sections: str = "") -> compare.League
     subsets = SUBSETS if dataset.attrs.get("max_points", -1) >= 0 else ""
     body = (
         f"<h1>Which directions of {name} freeze out</h1><p>{escape(facts)}</p>"
-        f'<p class="verdict"><strong>Verdict.</strong> {escape(found.sentence)}</p>'
+        + LEAD
+        + _answer(dataset, found.noise_variance)
+        + f'<p class="verdict"><strong>Verdict on the laws.</strong> {escape(found.sentence)}</p>'
         + (GAUSSIAN_RELATIVE + subsets if dataset.attrs["gaussian_relative"] else "")
         + _freeze_out(dataset, found.noise_variance)
         + _which_law(league, found.noise_variance)
