@@ -1,4 +1,4 @@
-r"""Calibration: the few numbers that networks add to the laws, with intervals, predictive bands and rival laws.
+r"""Calibration: the few numbers that networks add to the laws, with intervals and predictive bands.
 
 Question.  The gains of a network that memorized are about those of the exact score of its points, of one with many
 points those of the linear law.  At which dataset size does it move from the one to the other, how sharply, and which
@@ -11,11 +11,6 @@ not independent data.  Calibrate at several to see how the numbers move.
 *What is left out.*  Networks on fewer than ten points (:data:`SMALLEST`).  At held-out points these are asked about
 places where they were never trained, and their gains are on no law: at N = 2 they are above those at N = 12.
 
-*Rival laws* (:func:`compare_laws`) are compared by the log density of what is left out.  The unit is a dataset size
-with all its networks: gains of one network, and networks of one size, share what the law gets wrong there, while a law
-is asked for the gains at a size where nothing was trained.  Every size is left out in a fit of its own, for importance
-sampling fails where one of few units carries much of the posterior.
-
 What the model misses, in the default result and in ``geomem train --preset ladder --steps 4000``, at held-out points:
 at the smallest sizes gains of large variances are 3 to 5 hundredths below, those of small ones 5 to 7 hundredths above
 one effective noise, with the same sign in every training set, although the model takes what is left for independent.
@@ -25,12 +20,12 @@ ones, which one ``floor`` cannot be.  ``advantage`` is relative to the leading o
 with t: it is a summary, not a property of the network alone.  With two or three training sets ``set_spread`` is known
 from its prior only, and with it how far new sets may be from these.  A second explanation, a smaller capacity and a
 large spread over networks, is tens of nats less probable, but where a size near the crossover is left out chains may
-stay at it: the comparison of laws is then refused.  At training points the empirical law does not apply.
+stay at it: the comparison of laws (:mod:`geomem_jax.rival_laws`) is then refused.  At training points the empirical law
+does not apply.
 
 Source.  Derived here.
 """
 
-import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -38,12 +33,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
 
 import theory
 from geomem_jax import calibration_model
-from geomem_jax.calibration_model import Law, Measurements, Parameters
-from geomem_jax.convergence import diagnose, load_arviz, refuse
+from geomem_jax.calibration_model import LAWS, Law, Measurements, Parameters, in_words
+from geomem_jax.convergence import diagnose, refuse
 from geomem_jax.errors import InputError
 from geomem_jax.formatting import spaced
 from geomem_jax.freeze_out import comparison_noise
@@ -51,7 +45,6 @@ from geomem_jax.gains import distinct_variances, grid_position, group_means, is_
 from geomem_jax.laws import law_size
 from geomem_jax.results import NETWORK
 
-LAWS: tuple[Law, ...] = ("mixture", "linear", "empirical")
 POINT = "held_out"
 SMALLEST = 10
 FEWEST_SIZES = 4
@@ -124,24 +117,6 @@ class Calibration(NamedTuple):
     draws: dict[str, np.ndarray]
     bands: Bands
     covered: float
-
-
-class LawScore(NamedTuple):
-    """How well a law predicts the networks of sizes that are left out.
-
-    Attributes:
-      law: which.
-      log_density: sum over sizes, nats.
-      below_best: the best law's less this one's.
-      error: standard error of that difference over sizes; with few of them, rough.
-      by_size: ``(k,)`` the terms of the sum.
-    """
-
-    law: Law
-    log_density: float
-    below_best: float
-    error: float
-    by_size: np.ndarray
 
 
 def measurements(
@@ -231,13 +206,14 @@ def calibrate(
     Raises:
       InputError: as :func:`measurements`; for an unknown law; or if the chains did not converge.
     """
-    _check_law(law)
+    if law not in LAWS:
+        raise InputError(f"law {law!r} cannot be calibrated; choose one of {', '.join(LAWS)}")
     m = measurements(dataset, t, rung=rung, point=point, smallest=smallest)
     sampling, predicting = jax.random.split(key)
     found = calibration_model.sample(sampling, m, law, draws)
     samples = {name: np.asarray(values, np.float64) for name, values in found.draws.items()}
     converged = diagnose(samples)
-    refuse(converged, int(found.diverging.sum()), _what(law, m))
+    refuse(converged, int(found.diverging.sum()), in_words(law, m))
     priors = calibration_model.prior(m, law)
     parameters = {}
     for name, values in samples.items():
@@ -260,15 +236,6 @@ def calibrate(
         bands,
         covered,
     )
-
-
-def _check_law(law: str) -> None:
-    if law not in LAWS:
-        raise InputError(f"law {law!r} cannot be calibrated; choose one of {', '.join(LAWS)}")
-
-
-def _what(law: Law, m: Measurements) -> str:
-    return f"the {law} law at t = {m.t:.3g}"
 
 
 def _thinned(draws: Parameters, count: int) -> Parameters:
@@ -311,100 +278,3 @@ def _predict(
     gain = np.asarray(m.gain)
     inside = (lower <= gain) & (gain <= upper)
     return bands, float(inside[np.asarray(m.known)].mean())
-
-
-def compare_laws(
-    key: jax.Array,
-    dataset: xr.Dataset,
-    t: float | None = None,
-    *,
-    rung: str = NETWORK,
-    point: str = POINT,
-    smallest: int = SMALLEST,
-    draws: int = 2000,
-) -> list[LawScore]:
-    r"""Compare the mixture with each law alone, by the gains of networks at sizes that are left out one after another.
-
-    The score of a law is
-
-    .. math:: \sum_k\log\operatorname*{mean}_{\theta\sim p(\theta\mid y_{-k})}p(y_k\mid\theta,y_{-k}).
-
-    Of a training set that has other sizes the other gains tell in part what it is like; the smallest and the largest
-    size are extrapolations.
-
-    Args:
-      key: random key.
-      dataset: as :func:`calibrate`, and so are the others.
-      t: noise variance.
-      rung: of which networks.
-      point: point class.
-      smallest: smallest dataset size.
-      draws: of each chain, after 1000 of warm-up.
-
-    Returns:
-      Scores, the best law first.
-
-    Raises:
-      InputError: as :func:`measurements`, or if the chains of any fit did not converge.
-    """
-    m = measurements(dataset, t, rung=rung, point=point, smallest=smallest)
-    by_size = {
-        law: _left_out(law_key, m, law, draws) for law_key, law in zip(jax.random.split(key, 3), LAWS, strict=True)
-    }
-    best = np.max(list(by_size.values()), axis=0)  # arviz takes exponentials
-    shifted = {law: _as_elpd(values - best) for law, values in by_size.items()}
-    with warnings.catch_warnings():
-        # arviz 0.23 sorts in place, which pandas 3 deprecates (by a warning that pandas 2 does not have).
-        warnings.filterwarnings("ignore", message="The inplace keyword in DataFrame.sort_values is deprecated")
-        table = load_arviz().compare(shifted, method="pseudo-BMA")
-    return [
-        LawScore(
-            law,
-            float(by_size[law].sum()),
-            float(table.loc[law, "elpd_diff"]),
-            float(table.loc[law, "dse"]),
-            by_size[law],
-        )
-        for law in table.index
-    ]
-
-
-@partial(jax.jit, static_argnames="law")
-def _left_out_density(m: Measurements, rest: Measurements, law: Law, draws: Parameters) -> jax.Array:
-    """Log density of what ``rest`` lacks given the rest, under each draw ``(chain, draw)``."""
-
-    def one(p: Parameters) -> jax.Array:
-        return jnp.sum(calibration_model.log_density(m, law, p) - calibration_model.log_density(rest, law, p))
-
-    return jax.vmap(jax.vmap(one))(draws)
-
-
-def _left_out(key: jax.Array, m: Measurements, law: Law, draws: int) -> np.ndarray:
-    """Cross-validated log density of each size, ``(k,)``."""
-    found = []
-    for row, fold_key in enumerate(jax.random.split(key, len(m.log_n))):
-        rest = m._replace(known=m.known.at[row].set(False))
-        sampled = calibration_model.sample(fold_key, rest, law, draws)
-        samples = {name: np.asarray(values, np.float64) for name, values in sampled.draws.items()}
-        what = f"{_what(law, m)} without N = {np.exp(m.log_n[row]):.0f}"
-        refuse(diagnose(samples), int(sampled.diverging.sum()), what)
-        density = np.asarray(_left_out_density(m, rest, law, sampled.draws), np.float64)
-        found.append(logsumexp(density) - np.log(density.size))
-    return np.array(found)
-
-
-def _as_elpd(by_size: np.ndarray) -> object:
-    """Give cross-validated log densities the form that :func:`arviz.compare` takes."""
-    total, error = by_size.sum(), np.sqrt(len(by_size) * by_size.var())
-    pointwise = xr.DataArray(by_size, dims="dataset_size")
-    entries = {
-        "elpd_loo": total,
-        "se": error,
-        "p_loo": np.nan,  # no in-sample fit to compare with
-        "n_samples": 1,
-        "n_data_points": len(by_size),
-        "warning": False,
-        "loo_i": pointwise,
-        "scale": "log",
-    }
-    return load_arviz().ELPDData(list(entries.values()), index=list(entries))

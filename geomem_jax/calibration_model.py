@@ -57,7 +57,7 @@ Source.  Derived here.
 """
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +69,7 @@ from numpyro.infer import MCMC, NUTS
 import theory
 
 Law = Literal["mixture", "linear", "empirical"]
+LAWS: tuple[Law, ...] = get_args(Law)
 CHAINS = 4
 WARM_UP = 1000
 CANDIDATES = 4096  # draws of the prior, at the best of which the chains begin
@@ -103,6 +104,11 @@ class Measurements(NamedTuple):
 
 
 Parameters = dict[str, jax.Array]
+
+
+def in_words(law: Law, m: Measurements) -> str:
+    """Name what is fitted, for messages."""
+    return f"the {law} law at t = {m.t:.3g}"
 
 
 def prior(m: Measurements, law: Law) -> dict[str, dist.Distribution]:

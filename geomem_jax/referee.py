@@ -1,7 +1,8 @@
 """The full report: that of a run, with what takes longer: its networks calibrated, and ablations beside.
 
-The calibration (:mod:`geomem_jax.calibrate`) is at the noise variance at which freeze-out sizes are compared; ablations
-are those of a run of ``geomem ablate``.  One HTML file, as :mod:`geomem_jax.report` writes it.
+The calibration (:mod:`geomem_jax.calibrate`, :mod:`geomem_jax.rival_laws`) is at the noise variance at which freeze-out
+sizes are compared; ablations are those of a run of ``geomem ablate``.  One HTML file, as :mod:`geomem_jax.report`
+writes it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,19 @@ import jax
 import xarray as xr
 from rich.console import Console
 
-from geomem_jax import ablate_job, ablate_tables, calibrate, compare, html, overlay, plots, report, results, runs
+from geomem_jax import (
+    ablate_job,
+    ablate_tables,
+    calibrate,
+    compare,
+    html,
+    overlay,
+    plots,
+    report,
+    results,
+    rival_laws,
+    runs,
+)
 from geomem_jax.config import ReportOptions
 from geomem_jax.errors import InputError
 
@@ -29,7 +42,9 @@ MEANINGS = {
 }
 
 
-def calibration_section(dataset: xr.Dataset, found: calibrate.Calibration, scores: Sequence[calibrate.LawScore]) -> str:
+def calibration_section(
+    dataset: xr.Dataset, found: calibrate.Calibration, scores: Sequence[rival_laws.LawScore]
+) -> str:
     """Write what a calibration says: parameters, rival laws, bands."""
     rows = [
         (
@@ -103,7 +118,7 @@ def _calibration(options: ReportOptions, dataset: xr.Dataset, console: Console) 
         task = progress.add_task("calibrating networks", total=2)
         found = calibrate.calibrate(fit_key, dataset)
         progress.update(task, advance=1, description="comparing rival laws")
-        scores = calibrate.compare_laws(compare_key, dataset)
+        scores = rival_laws.compare_laws(compare_key, calibrate.measurements(dataset))
         progress.advance(task)
     return calibration_section(dataset, found, scores)
 

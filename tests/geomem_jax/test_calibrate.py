@@ -6,7 +6,7 @@ import xarray as xr
 from scipy import stats
 
 import theory
-from geomem_jax import calibrate, calibration_model, convergence, plots, results
+from geomem_jax import calibrate, calibration_model, convergence, plots, results, rival_laws
 from geomem_jax.errors import InputError
 
 from . import plotted
@@ -206,7 +206,7 @@ def test_bands_hold_the_truth_and_rise(found):
 
 @pytest.mark.slow  # eighteen fits: a minute or two
 def test_the_law_that_made_the_gains_predicts_them_best(dataset):
-    scores = calibrate.compare_laws(jax.random.key(1), dataset, T)
+    scores = rival_laws.compare_laws(jax.random.key(1), calibrate.measurements(dataset, T))
     assert scores[0].law == "mixture"
     assert scores[0].below_best == 0
     for score in scores[1:]:

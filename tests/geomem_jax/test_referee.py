@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import theory
-from geomem_jax import ablate, ablate_job, ablate_tables, calibrate, calibration_model, referee, results
+from geomem_jax import ablate, ablate_job, ablate_tables, calibrate, calibration_model, referee, results, rival_laws
 from geomem_jax.config import ReportOptions
 from geomem_jax.errors import InputError
 
@@ -39,8 +39,8 @@ def _measurements():
 
 
 SCORES = [
-    calibrate.LawScore("linear", -20.0, 30.0, 4.0, np.zeros(4)),
-    calibrate.LawScore("mixture", 10.0, 0.0, 0.0, np.zeros(4)),
+    rival_laws.LawScore("linear", -20.0, 30.0, 4.0, np.zeros(4)),
+    rival_laws.LawScore("mixture", 10.0, 0.0, 0.0, np.zeros(4)),
 ]
 
 
@@ -49,7 +49,8 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr("geomem_jax.plots.png", lambda figure: b"")
     monkeypatch.setattr("geomem_jax.plots.calibration", lambda dataset, found: None)
     monkeypatch.setattr(calibrate, "calibrate", lambda key, dataset: calibration())
-    monkeypatch.setattr(calibrate, "compare_laws", lambda key, dataset: SCORES)
+    monkeypatch.setattr(calibrate, "measurements", lambda dataset: None)
+    monkeypatch.setattr(rival_laws, "compare_laws", lambda key, m: SCORES)
     monkeypatch.setattr(theory, "best_generalization_time", plotted.best_times)
     folder = tmp_path / "run"
     folder.mkdir()
