@@ -96,24 +96,25 @@ def table(found: League, rows: Sequence[Row] | None = None) -> tuple[tuple[str, 
     return HEADER, lines
 
 
-def describe(found: League, row: Row) -> str:
-    """One sentence or two: the verdict on a law, how far it is off, and what the run could have detected."""
+def describe(row: Row) -> str:
+    """One sentence or two: the verdict on a law, how far it is off, and what the run could have detected.
+
+    The level of the verdict is that of the league, which is said once for all rows.
+    """
     steps = "" if row.step is None else f" after {row.step} steps"
     where = f"{row.rung} rung{steps} at {POINTS[row.point]}, t = {row.noise_variance:.3g}"
     name = f"the {label(row.law)} law"
-    level = f"family-wise level {100 * found.alpha:g} % over {found.comparisons} cells"
     if not row.tested:
         return f"{where}: {name} is not tested; the run has no spread over training sets that can be trusted there."
     if row.outcome == "rejected":
         text = f"{name} is rejected"
         if row.claimed and not row.exact:
             text += ", a finite-size deviation"
-        text += f" ({level}); it is off by {percent(row.median_relative)} in {percent(row.deviating)} of the cells"
+        text += f"; it is off by {percent(row.median_relative)} in {percent(row.deviating)} of the cells"
     elif row.outcome == "agrees":
         text = f"{name} agrees"
         if row.deviating:
             text += f" within its finite-size error ({percent(row.median_relative)})"
-        text += f" ({level})"
     else:
         others = " and ".join(label(law) for law in row.unrejected) or "50 % off"
         text = f"{name} is indistinguishable from {others}"

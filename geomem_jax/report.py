@@ -126,7 +126,7 @@ def _which_law(found: compare.League, t: float) -> str:
     here = [row for row in found.rows if np.isclose(row.noise_variance, t)]
     header, cells = league_words.table(found, here)
     _, every = league_words.table(found)
-    readings = [league_words.describe(found, row) for row in here if row.claimed and row.tested]
+    readings = [league_words.describe(row) for row in here if row.claimed and row.tested]
     listed = "".join(f"<li>{escape(reading)}</li>" for reading in readings)
     return (
         "<h2>Which law predicts it?</h2><p>Every law is held against every rung, also against those that it does not "

@@ -125,10 +125,8 @@ def test_a_rejected_asymptotic_law_is_a_finite_size_deviation_of_stated_size():
     assert (row.outcome, row.exact, row.claimed) == ("rejected", False, True)
     assert row.median_relative == pytest.approx(0.6, rel=0.05)
     assert row.deviating == 1
-    words = league_words.describe(found, row)
-    level = f"(family-wise level 5 % over {3 * 3 * 4 * 36} cells)"
-    assert f"the linear law is rejected, a finite-size deviation {level}" in words
-    assert "off by 60 % in 100 % of the cells" in words
+    words = league_words.describe(row)
+    assert "the linear law is rejected, a finite-size deviation; it is off by 60 % in 100 % of the cells" in words
     assert league_words.verdict(row) == "rejected (finite size, 60 %)"
 
 
@@ -193,7 +191,7 @@ def test_two_laws_that_can_hardly_be_told_apart(factor, outcome):
         return
     assert row.unrejected == ("twin",)
     assert row.seeds_needed > 16
-    words = league_words.describe(found, row)
+    words = league_words.describe(row)
     assert f"{row.seeds_needed:.0f} training sets would decide, there are 16" in words
     if outcome == "undecided":
         assert "it is undecided between the population law and twin" in words
@@ -231,7 +229,7 @@ def test_no_number_of_seeds_decides_what_rounding_hides():
     found = compare.league(single(8, 0.05, 0), laws=("population",), others={"twin": slightly_off(1 + 2e-7)})
     row = found.rows[0]
     assert (row.outcome, row.seeds_needed) == ("indistinguishable", np.inf)
-    assert "more training sets would not decide" in league_words.describe(found, row)
+    assert "more training sets would not decide" in league_words.describe(row)
 
 
 def test_a_law_alone_must_be_tested_to_half():
@@ -296,7 +294,7 @@ def test_one_seed_tests_only_what_needs_none():
     row = only(found, "linear", "linear")
     assert (row.tested, row.num_seeds) == (0, 1)
     assert np.isnan(row.seeds_needed)
-    assert "is not tested" in league_words.describe(found, row)
+    assert "is not tested" in league_words.describe(row)
     assert league_words.verdict(row) == "undecided (not tested)"
     league_words.table(found)
 

@@ -142,8 +142,10 @@ def test_the_league_is_there_at_one_noise_variance_and_at_all(ladder):
         header, cells = league_words.table(found, rows)
         assert table == [list(line) for line in (header, *cells)]
     assert 0 < len(here) < len(found.rows)
-    claimed = [league_words.describe(found, row) for row in here if row.claimed]
-    assert any(line in ladder[1].text for line in claimed)
+    claimed = [league_words.describe(row) for row in here if row.claimed]
+    assert all(line in ladder[1].text for line in claimed)
+    assert ladder[1].text.count(f"family-wise level of 5 % over all {found.comparisons} cells") == 1
+    assert ladder[1].text.count("family-wise level") == 1
     assert phase_diagrams.noise_in_words(dataset) in ladder[1].text
 
 
