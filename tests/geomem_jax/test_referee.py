@@ -80,7 +80,7 @@ def test_it_has_the_calibration_with_the_best_law_first_and_the_ablations(run, t
     assert path == run / "full_report.html"
     page = path.read_text("utf-8")
     for name, one in calibration().parameters.items():
-        assert f">{name}<" in page
+        assert f">{referee.MEANINGS[name][0]}<" in page
         assert f"<td>{one.median} [{one.lower}, {one.upper}]</td><td>[-9, 9]</td>" in page
     assert page.index(">mixture<") < page.index(">linear</th><td>-20.0</td>")
     assert "90 % of the measured gains" in page
