@@ -48,7 +48,7 @@ def verdict(row: Row) -> str:
         finite = row.claimed and not row.exact
         return f"rejected (finite size, {percent(row.median_relative)})" if finite else "rejected"
     if row.outcome == "agrees":
-        return f"agrees (off {percent(row.median_relative)})" if row.deviating else "agrees"
+        return f"agrees in the limit (here off {percent(row.median_relative)})" if row.deviating else "agrees"
     if not row.tested:
         return "undecided (not tested)"
     if row.outcome == "indistinguishable":
@@ -114,7 +114,8 @@ def describe(row: Row) -> str:
     elif row.outcome == "agrees":
         text = f"{name} agrees"
         if row.deviating:
-            text += f" within its finite-size error ({percent(row.median_relative)})"
+            where_off = f"{percent(row.median_relative)} in {percent(row.deviating)} of the cells"
+            text += f" in the limit, here it is off by {where_off}"
     else:
         others = " and ".join(label(law) for law in row.unrejected) or "50 % off"
         text = f"{name} is indistinguishable from {others}"

@@ -131,7 +131,8 @@ def _which_law(found: compare.League, t: float) -> str:
     return (
         "<h2>Which law predicts it?</h2><p>Every law is held against every rung, also against those that it does not "
         "claim to describe. <em>Agrees</em>: no cell (dataset size and variance) contradicts the law, and all rivals "
-        "are contradicted. <em>Rejected</em>: some cell does, at a family-wise level of "
+        "are contradicted; <em>in the limit</em>, if it takes the finite-size error of a law for many directions to "
+        "explain what is measured. <em>Rejected</em>: some cell contradicts the law, at a family-wise level of "
         f"{100 * found.alpha:g} % over all {found.comparisons} cells. <em>Like</em>: nowhere does the law differ from "
         "these by more than four standard errors. <em>Undecided</em>: it does, but training sets are too few.</p>"
         f"<ul>{listed}</ul>"

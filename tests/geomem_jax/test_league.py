@@ -138,7 +138,8 @@ def test_a_deviation_within_the_range_of_an_asymptotic_law_agrees():
     found = only(compare.league(dataset), "linear", "linear")
     assert found.outcome == "agrees"
     assert found.deviating > 0.3
-    assert league_words.verdict(found).startswith("agrees (off ")
+    assert league_words.verdict(found).startswith("agrees in the limit (here off ")
+    assert "the linear law agrees in the limit, here it is off by " in league_words.describe(found)
     dataset["gain"].loc[{"rung": "linear"}] *= (1 + 1.5 / n) / (1 + 0.9 / n)
     assert only(compare.league(dataset), "linear", "linear").outcome == "rejected"
 
