@@ -165,6 +165,11 @@ def start(recipe: Recipe, root: jax.Array, members: Members) -> State:
     if members.width is not None and recipe.model.narrow is None:
         raise InputError("members have widths, but this model cannot be narrowed; leave them out")
 
+    return _start(recipe, root, members)
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _start(recipe: Recipe, root: jax.Array, members: Members) -> State:
     def one(member: Members) -> State:
         init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(root, member.seed), member.size))
         params = recipe.model.init(init_key)
@@ -173,7 +178,7 @@ def start(recipe: Recipe, root: jax.Array, members: Members) -> State:
         zero = jnp.zeros((), jnp.int32)
         return State(params, params, recipe.optimizer.init(params), train_key, zero, jnp.zeros(()), zero - 1)
 
-    return jax.jit(jax.vmap(one))(members)
+    return jax.vmap(one)(members)
 
 
 def _step(recipe: Recipe, data: Data, member: Members, state: State, batch_shards: int) -> State:
@@ -265,8 +270,11 @@ def advance(
 
         def train_group(group: tuple[Members, State]) -> State:
             members, state = group
-            return lax.fori_loop(0, num_steps, lambda _, state: jax.vmap(one)(members, state), state)
+            step = one if together == 1 else jax.vmap(one)  # a batch of one takes half as long again
+            return lax.fori_loop(0, num_steps, lambda _, state: step(members, state), state)
 
+        if together == 1:
+            return lax.map(train_group, (members, state))
         groups = jax.tree.map(lambda leaf: leaf.reshape(-1, together, *leaf.shape[1:]), (members, state))
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(train_group, groups))
 
