@@ -2,12 +2,13 @@
 
 ``ablate.nc``: the responses of every condition (:mod:`geomem_jax.ablate`), stored when all its training sets are
 measured; ``toy.nc``: positions of gaps of the paper's toy (:mod:`geomem_jax.toy_gaps`), stored training set by training
-set.  A number depends on the options and on nothing else, so a resumed run ends with the same ones.
+set; ``toy_networks.nc``: those of its networks (:mod:`geomem_jax.toy_networks`), stored when all of one kind of data
+are trained.  A number depends on the options and on nothing else, so a resumed run ends with the same ones.
 """
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import xarray as xr
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from geomem_jax import ablate, ablate_networks, ablate_orders, responses, results, runs, sweep, toy_gaps
+from geomem_jax import ablate, ablate_networks, ablate_orders, responses, results, runs, sweep, toy_gaps, toy_networks
 from geomem_jax.ablate import Condition
 from geomem_jax.ablate_orders import Order
 from geomem_jax.atomic import replacing
@@ -25,7 +26,7 @@ from geomem_jax.config import AblateOptions
 from geomem_jax.directions import group_by_variance
 from geomem_jax.errors import InputError
 
-RESULTS, TOY = "ablate.nc", "toy.nc"
+RESULTS, TOY, TOY_NETWORKS = "ablate.nc", "toy.nc", "toy_networks.nc"
 FIGURE, TOY_FIGURE, SUMMARY = "ablations.png", "toy.png", "summary.txt"
 PAPER = "paper"
 TEXTS = ("experiment", "label", "data", "model", "place", "frozen", "estimator")
@@ -43,6 +44,27 @@ TOY_DIMENSIONS = {
     "count": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "above"),
     "complete": ("seed",),
 }
+TOY_NETWORK_DIMENSIONS = {
+    "count": (
+        *("training_step", "data", "dataset_size", "seed"),
+        *("reading", "point", "noise_variance", "above"),
+    ),
+    "train_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
+    "held_out_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
+    "complete": ("data",),
+}
+
+
+class Toy(NamedTuple):
+    """The paper's figure.
+
+    Attributes:
+      exact: positions of gaps of the exact score.
+      networks: those of networks, and their losses.
+    """
+
+    exact: xr.Dataset
+    networks: xr.Dataset
 
 
 class Job(NamedTuple):
@@ -51,7 +73,7 @@ class Job(NamedTuple):
     Attributes:
       conditions: all of them, in the order of their letters.
       networks: of which networks are trained; ``None``: none.
-      toy: the grid of the paper's figure; ``None``: left out.
+      toy: the grid of the paper's figure, and which networks of it are trained; ``None``: left out.
       seeds: training sets of every condition (of networks at most six).
       points: per training set.
       seed: of all random numbers.
@@ -59,7 +81,7 @@ class Job(NamedTuple):
 
     conditions: tuple[Condition, ...]
     networks: ablate_networks.Plan | None
-    toy: toy_gaps.Plan | None
+    toy: tuple[toy_gaps.Plan, toy_networks.Plan] | None
     seeds: int
     points: int
     seed: int
@@ -74,7 +96,7 @@ def job_of(options: AblateOptions) -> Job:
     if networks is not None:
         every += [one for width in networks.widths for one in ablate_networks.conditions(networks, width)]
     every.sort(key=lambda condition: condition.experiment)  # stable
-    toy = toy_gaps.plan(quick, seeds) if PAPER in letters else None
+    toy = (toy_gaps.plan(quick, seeds), toy_networks.plan(quick, seeds)) if PAPER in letters else None
     return Job(tuple(every), networks, toy, seeds, 16 if quick else 64, options.seed)
 
 
@@ -88,7 +110,7 @@ def _groups(condition: Condition) -> tuple[np.ndarray, np.ndarray]:
 def _attributes(options: AblateOptions) -> dict[str, object]:
     plain = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("out", "resume")}
     source = responses.source_of(Condition("", "", ablate.LADDER, (2,), (1.0,)))
-    packages = ("flax", "optax") if "g" in options.letters() else ()
+    packages = ("flax", "optax") if {"g", PAPER} & set(options.letters()) else ()
     return sweep.provenance(source, plain, packages) | {"name": "ablations", "random_seed": options.seed}
 
 
@@ -122,9 +144,9 @@ def prepare(job: Job, attributes: dict[str, object]) -> xr.Dataset:
     return dataset.assign({name: ("condition", np.array([one[name] for one in plain], str)) for name in TEXTS})
 
 
-def prepare_toy(chosen: toy_gaps.Plan, attributes: dict[str, object]) -> xr.Dataset:
+def prepare_toy(chosen: toy_gaps.Plan, networks: toy_networks.Plan, attributes: dict[str, object]) -> Toy:
     """Build the counts of positions of gaps, none yet."""
-    coordinates: dict[str, object] = {
+    coordinates: dict[str, Sequence[object] | np.ndarray] = {
         "reading": list(toy_gaps.READINGS),
         "data": list(toy_gaps.DATA),
         "point": list(toy_gaps.POINTS),
@@ -133,11 +155,20 @@ def prepare_toy(chosen: toy_gaps.Plan, attributes: dict[str, object]) -> xr.Data
         "seed": np.arange(chosen.seeds),
         "above": np.arange(len(toy_gaps.VARIANCES)),
     }
-    sizes = {name: len(values) for name, values in coordinates.items()}  # type: ignore[arg-type]
-    variables = {
-        name: (dims, np.zeros([sizes[dim] for dim in dims], np.int16)) for name, dims in TOY_DIMENSIONS.items()
+    of_networks = coordinates | {
+        "training_step": list(networks.steps),
+        "dataset_size": list(networks.sizes),
+        "seed": np.arange(networks.seeds),
     }
-    return xr.Dataset(variables, coordinates, attrs=attributes)
+
+    def blank(dimensions: dict[str, tuple[str, ...]], at: dict[str, Sequence[object] | np.ndarray]) -> xr.Dataset:
+        variables = {
+            name: (dims, np.zeros([len(at[dim]) for dim in dims], np.float32 if "loss" in name else np.int16))
+            for name, dims in dimensions.items()
+        }
+        return xr.Dataset(variables, at, attrs=attributes)
+
+    return Toy(blank(TOY_DIMENSIONS, coordinates), blank(TOY_NETWORK_DIMENSIONS, of_networks))
 
 
 def _store(dataset: xr.Dataset, row: int, response: np.ndarray) -> None:
@@ -184,15 +215,28 @@ def _at_step(progress: Progress, task: TaskID, step: int) -> None:
     progress.update(task, completed=step)
 
 
-def _measure_toy(job: Job, toy: xr.Dataset, save: Path, progress: Progress) -> None:
+def _measure_toy(job: Job, toy: Toy, folder: Path, progress: Progress) -> None:
     assert job.toy is not None
-    task = progress.add_task("the paper's figure", total=job.toy.seeds)
-    for seed in range(job.toy.seeds):
-        if not toy["complete"][seed]:
-            toy["count"].loc[{"seed": seed}] = toy_gaps.measure(job.toy, job.seed, seed)
-            toy["complete"][seed] = 1
-            results.save(toy, save)
+    gaps, networks = job.toy
+    task = progress.add_task("the paper's figure", total=gaps.seeds)
+    for seed in range(gaps.seeds):
+        if not toy.exact["complete"][seed]:
+            toy.exact["count"].loc[{"seed": seed}] = toy_gaps.measure(gaps, job.seed, seed)
+            toy.exact["complete"][seed] = 1
+            results.save(toy.exact, folder / TOY)
         progress.advance(task)
+    for name in toy_gaps.DATA:
+        task = progress.add_task(f"training the paper's networks, {name} data", total=networks.steps[-1])
+        if not toy.networks["complete"].sel(data=name):
+            after = partial(_at_step, progress, task)
+            for found in toy_networks.measure(networks, gaps, name, job.seed, after):
+                at = {"training_step": found.step, "data": name}
+                toy.networks["count"].loc[at] = found.counts
+                toy.networks["train_loss"].loc[at] = found.train_loss
+                toy.networks["held_out_loss"].loc[at] = found.held_out_loss
+            toy.networks["complete"].loc[{"data": name}] = 1
+            results.save(toy.networks, folder / TOY_NETWORKS)
+        _at_step(progress, task, networks.steps[-1])
 
 
 def orders(dataset: xr.Dataset) -> dict[str, dict[int, Order]]:
@@ -211,14 +255,23 @@ def orders(dataset: xr.Dataset) -> dict[str, dict[int, Order]]:
 
 
 def toy_cells(toy: xr.Dataset) -> Iterator[tuple[str, str, str, np.ndarray]]:
-    """Every reading, data and point class, and counts ``(size, S, T, d)`` of the training sets that are measured."""
-    done = toy["complete"].values == 1
+    """Walk over the paper's figure.
+
+    Args:
+      toy: of the exact score, or of networks at one training step.
+
+    Yields:
+      Every reading, data and point class, with counts ``(size, S, T, d)`` of the training sets that are measured at all
+      sizes, by networks none of which failed; left out where there is none.
+    """
     dims = ("reading", "data", "point", "dataset_size", "seed", "noise_variance", "above")
     counts = toy["count"].transpose(*dims).values
     for i, reading in enumerate(toy["reading"].values):
         for j, data in enumerate(toy["data"].values):
             for k, point in enumerate(toy["point"].values):
-                yield str(reading), str(data), str(point), counts[i, j, k][:, done]
+                done = (counts[i, j, k].sum(axis=-1) > 0).all(axis=(0, 2))
+                if done.any():
+                    yield str(reading), str(data), str(point), counts[i, j, k][:, done]
 
 
 def _check(options: AblateOptions, dataset: xr.Dataset, job: Job, path: Path) -> None:
@@ -230,24 +283,39 @@ def _check(options: AblateOptions, dataset: xr.Dataset, job: Job, path: Path) ->
         raise InputError(f"{path} was measured with other options than it states; start a new run")
 
 
-def _start(options: AblateOptions) -> tuple[Path, Job, xr.Dataset, xr.Dataset | None]:
+def load_toy(folder: Path) -> Toy:
+    """Read the paper's figure of a run.
+
+    Raises:
+      InputError: as :func:`geomem_jax.results.load`.
+    """
+    return Toy(results.load(folder / TOY, TOY_DIMENSIONS), results.load(folder / TOY_NETWORKS, TOY_NETWORK_DIMENSIONS))
+
+
+def _save_toy(toy: Toy, folder: Path) -> None:
+    results.save(toy.exact, folder / TOY)
+    results.save(toy.networks, folder / TOY_NETWORKS)
+
+
+def _start(options: AblateOptions) -> tuple[Path, Job, xr.Dataset, Toy | None]:
     job = job_of(options)
     folder = runs.new_folder(options.out, "ablate")
     try:
         attributes = _attributes(options)
         dataset = prepare(job, attributes)
-        toy = None if job.toy is None else prepare_toy(job.toy, attributes)
+        toy = None if job.toy is None else prepare_toy(*job.toy, attributes)
         if toy is not None:
-            results.save(toy, folder / TOY)
+            _save_toy(toy, folder)
         results.save(dataset, folder / RESULTS)
     except BaseException:
-        (folder / TOY).unlink(missing_ok=True)
+        for name in (TOY, TOY_NETWORKS):
+            (folder / name).unlink(missing_ok=True)
         folder.rmdir()
         raise
     return folder, job, dataset, toy
 
 
-def _resume(given: AblateOptions, folder: Path) -> tuple[Path, Job, xr.Dataset, xr.Dataset | None]:
+def _resume(given: AblateOptions, folder: Path) -> tuple[Path, Job, xr.Dataset, Toy | None]:
     if given != AblateOptions(resume=folder):
         raise InputError(
             f"--resume {folder} finishes that run with its own options; give no others, or start a new run"
@@ -261,11 +329,11 @@ def _resume(given: AblateOptions, folder: Path) -> tuple[Path, Job, xr.Dataset, 
         raise InputError(f"{path}: its configuration is not one of this version; start a new run") from error
     job = job_of(options)
     _check(options, dataset, job, path)
-    toy = None if job.toy is None else results.load(folder / TOY, TOY_DIMENSIONS)
+    toy = None if job.toy is None else load_toy(folder)
     return folder, job, dataset, toy
 
 
-def run(options: AblateOptions, console: Console) -> tuple[Path, xr.Dataset, xr.Dataset | None]:
+def run(options: AblateOptions, console: Console) -> tuple[Path, xr.Dataset, Toy | None]:
     """Run or finish the ablations: results, figures and ``summary.txt`` in the run's folder.
 
     Args:
@@ -286,7 +354,7 @@ def run(options: AblateOptions, console: Console) -> tuple[Path, xr.Dataset, xr.
         with runs.progress_bar(console) as progress:
             _measure(job, dataset, folder / RESULTS, progress)
             if toy is not None:
-                _measure_toy(job, toy, folder / TOY, progress)
+                _measure_toy(job, toy, folder, progress)
     except KeyboardInterrupt:
         console.print(f"interrupted; finish with: geomem ablate --resume {folder}")
         raise

@@ -6,11 +6,15 @@ from rich.console import Console
 from rich.table import Table
 
 from geomem_jax import ablate_job, ablate_orders, toy_gaps
+from geomem_jax.ablate_job import Toy
 from geomem_jax.ablate_orders import Order
 from geomem_jax.formatting import format_interval
 from geomem_jax.statistics import Bootstrap
 
 LOST = 25  # the position that the paper reads as salient directions that are lost
+MEMORIZED = 2  # how many times more a network that memorized loses at fresh points, at some noise
+RARE = 0.05  # a share below which it is not said to be seen
+PLACES = {"origin": "origin", "held_out": "fresh points", "train": "training points"}
 
 
 def _end(found: Order, group: int, grid: tuple[float, float], along_time: bool) -> str:
@@ -61,44 +65,135 @@ def _share(found: Bootstrap) -> str:
     return value if np.isnan(found.lower) else f"{value} [{float(found.lower):.2f}, {float(found.upper):.2f}]"
 
 
-def toy_table(toy: xr.Dataset) -> Table:
+def _scores(toy: Toy) -> list[tuple[str, xr.Dataset]]:
+    """The exact score, and networks at every training step, with what they are called."""
+    return [("exact score", toy.exact)] + [
+        (f"networks, {step} steps", toy.networks.sel(training_step=step))
+        for step in toy.networks["training_step"].values
+    ]
+
+
+def toy_table(toy: Toy) -> Table:
     """Build the table of positions of the largest drop of the paper's toy."""
     meanings = ", ".join(f"{position} {meaning}" for position, meaning in toy_gaps.POSITIONS.items())
-    reference = int(toy["dataset_size"].values[-1])
     table = Table(
-        title=f"the paper's toy, exact empirical score: position of the largest drop as the noise falls ({meanings}); "
-        f"share of position 25, and distance from N = {reference} [95 % over training sets]",
+        title=f"the paper's toy: position of the largest drop as the noise falls ({meanings}); share of position "
+        f"{LOST}, and distance from the largest N [95 % over training sets; of 2 training sets their range]",
         show_lines=True,
         padding=0,
     )
-    for name in ("reading, data, point", "N", "most frequent positions", "share of 25", "distance", "control"):
+    for name in ("score: reading, data, point", "N", "most frequent positions", "share of 25", "distance", "control"):
         table.add_column(name)
-    sizes = toy["dataset_size"].values
-    for reading, data, point, counts in ablate_job.toy_cells(toy):
-        columns = (
-            [str(size) for size in sizes],
-            [" ".join(str(position) for position in toy_gaps.sequence(one)) for one in counts],
-            [_share(toy_gaps.share(one, LOST)) for one in counts],
-            [_share(toy_gaps.distance(one, counts[-1])) for one in counts[:-1]],
-        )
-        control = f"{toy_gaps.control(counts[-1]):.2f}"
-        table.add_row(f"{reading}, {data}, {point}", *("\n".join(column) for column in columns), control)
+    for score, counted in _scores(toy):
+        for reading, data, point, counts in ablate_job.toy_cells(counted):
+            columns = (
+                [str(size) for size in counted["dataset_size"].values],
+                [" ".join(str(position) for position in toy_gaps.sequence(one)) for one in counts],
+                [_share(toy_gaps.share(one, LOST)) for one in counts],
+                [_share(toy_gaps.distance(one, counts[-1])) for one in counts[:-1]],
+            )
+            control = f"{toy_gaps.control(counts[-1]):.2f}"
+            table.add_row(f"{score}:\n{reading}, {data}, {point}", *("\n".join(column) for column in columns), control)
     return table
 
 
-def toy_sentence(toy: xr.Dataset) -> str:
-    """Say whether the gap of the lost salient group is made by scarce data, where the paper sees it."""
-    sizes, parts = toy["dataset_size"].values, []
-    for reading, data, point, counts in ablate_job.toy_cells(toy):
-        if point == "origin":
-            few, many = (toy_gaps.share(one, LOST) for one in (counts[0], counts[-1]))
-            change = "no less at" if many.estimate >= few.estimate else "less at"
-            parts.append(
-                f"{data}, {reading}: {_share(few)} at N = {sizes[0]}, {change} N = {sizes[-1]}, {_share(many)}"
-            )
+def _kind(fall: Bootstrap) -> str:
+    """Whether the position is rarer with many points, beyond the interval over training sets."""
+    if fall.lower > 0:
+        return "less"
+    return "no less" if fall.upper <= 0 else "undecided"
+
+
+def _seen(counted: xr.Dataset) -> list[tuple[str, str, str]]:
+    """Where the lost salient group is seen: kind, data, and what and how often."""
+    found = []
+    for reading, data, point, counts in ablate_job.toy_cells(counted):
+        few, many = (toy_gaps.share(one, LOST) for one in (counts[0], counts[-1]))
+        if max(float(few.estimate), float(many.estimate)) >= RARE:
+            kind = _kind(toy_gaps.fall(counts[0], counts[-1], LOST))
+            found.append((kind, data, f"{data}, {PLACES[point]}, {reading} ({_share(few)} and {_share(many)})"))
+    return found
+
+
+def _score_sentence(score: str, counted: xr.Dataset) -> str:
+    """List where one score loses the salient group more often at few points, no less at many, or undecided."""
+    first, last = counted["dataset_size"].values[[0, -1]]
+    seen = _seen(counted)
+    parts = [
+        f"{title}: {'; '.join(text for kind, _, text in seen if kind == wanted)}"
+        for wanted, title in (
+            ("less", f"Less at N = {last} than at {first}"),
+            ("no less", f"No less at N = {last} than at {first}"),
+            ("undecided", "Undecided between these"),
+        )
+        if any(kind == wanted for kind, _, _ in seen)
+    ]
+    return f"{score[0].upper()}{score[1:]}. {'. '.join(parts) if parts else f'Below {RARE} everywhere'}."
+
+
+def _loss_ratio(networks: xr.Dataset) -> xr.DataArray:
+    """Loss at fresh points over that at training points, mean over networks that did not fail; largest over noise.
+
+    Of the kinds of data that are trained.
+    """
+    trained = networks.isel(data=networks["complete"].values == 1)
+    return (trained["held_out_loss"].mean("seed") / trained["train_loss"].mean("seed")).max("noise_variance")
+
+
+def _loss_sentence(ratio: xr.DataArray) -> str:
+    """Say how much more networks lose at fresh points than at their own, at every training step and size."""
+    said = []
+    for step in ratio["training_step"].values:
+        for data in ratio["data"].values:
+            values = ratio.sel(training_step=step, data=data).values
+            said.append(f"{' and '.join(f'{float(value):.2f}' for value in values)} ({data}, {step} steps)")
+    sizes = " and ".join(str(size) for size in ratio["dataset_size"].values)
     return (
-        f"The paper's figure, at the origin: share of position {LOST}, read as salient directions that are lost. "
-        f"{'. '.join(parts)}. Where it is no less at the largest N it is geometry, not memorization."
+        "Loss of the networks at fresh points over that at training points, at the noise where this is largest, "
+        f"N = {sizes}: {', '.join(said)}."
+    )
+
+
+def _toy_conclusion(last: xr.Dataset, ratio: float) -> str:
+    """Say what follows for trained networks of normalized data, where the paper sees the gap.
+
+    Args:
+      last: networks at the last training step.
+      ratio: of the losses of networks of fewest points.
+    """
+    kinds = {kind for kind, data, _ in _seen(last) if data == "normalized"}
+    sets = last.sizes["seed"]
+    trained = f"networks of {int(last['training_step'])} steps on normalized data"
+    where = f"In {trained} ({'range of ' * (sets > 1)}{sets} training set{'s' * (sets > 1)})"
+    if not ratio >= MEMORIZED:
+        return (
+            f"The {trained} have hardly memorized by then, even of fewest points (loss at fresh points below "
+            f"{MEMORIZED} times that at training points at every noise): what memorization does in them stays open."
+        )
+    if kinds == {"no less"}:
+        return f"{where} the gap is no less frequent with many points either: geometry, not memorization."
+    if kinds == {"less"}:
+        return f"{where} the gap is made by scarce data, as the paper says, unlike that of the exact score."
+    if not kinds:
+        return f"{where} the gap is not seen: they cannot tell."
+    if "less" in kinds:
+        return f"{where} scarce data make the gap at some of these points and readings, not at all of them."
+    return f"{where} it is undecided whether scarce data make the gap."
+
+
+def toy_sentence(toy: Toy) -> str:
+    """Say whether the gap of the lost salient group is made by scarce data, for the exact score and for networks."""
+    scores = _scores(toy)
+    said = [_score_sentence(score, counted) for score, counted in scores if any(ablate_job.toy_cells(counted))]
+    if (toy.networks["complete"].values == 1).any():
+        ratio = _loss_ratio(toy.networks)
+        said.append(_loss_sentence(ratio))
+        if "normalized" in ratio["data"].values:
+            at_fewest = float(ratio.sel(data="normalized")[-1, 0])
+            said.append(_toy_conclusion(scores[-1][1], at_fewest))
+    return (
+        f"The paper's figure: share of position {LOST} of {len(toy_gaps.VARIANCES)}, read as salient directions that "
+        f"are lost, where it is {RARE} or more. {' '.join(said)}"
     )
 
 
@@ -114,12 +209,12 @@ def sentences(dataset: xr.Dataset) -> list[str]:
     return [*said, ablate_orders.conclusion(every)] if every else []
 
 
-def write(dataset: xr.Dataset, toy: xr.Dataset | None, console: Console) -> None:
+def write(dataset: xr.Dataset, toy: Toy | None, console: Console) -> None:
     """Print tables and sentences of a run, possibly incomplete."""
     found = ablate_job.orders(dataset)
     if found:
         console.print(orders_table(dataset, found))
-    if toy is not None and (toy["complete"].values == 1).any():
+    if toy is not None and (toy.exact["complete"].values == 1).any():
         console.print(toy_table(toy))
         console.print(toy_sentence(toy), highlight=False, soft_wrap=True, markup=False)
     for sentence in sentences(dataset):

@@ -95,25 +95,29 @@ def legend(figure: Any, axes: Any, title: str) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, title=title, title_fontsize=13)
 
 
-def positions(axes: Any, counts: np.ndarray, sizes: np.ndarray, times: np.ndarray) -> None:
+def positions(axes: Any, blocks: list[tuple[str, np.ndarray, np.ndarray]], times: np.ndarray) -> None:
     """Most frequent position of the largest drop over noise and size; pale where it is not frequent.
 
     Args:
       axes: where to draw.
-      counts: ``(size, S, T, d)``.
-      sizes: dataset sizes.
-      times: noise variances, ascending.
+      blocks: of every score its name, dataset sizes, and counts ``(size, S, T, d)``.
+      times: noise variances of all, ascending.
     """
-    shares = toy_gaps.fractions(counts).mean(axis=1)  # (size, T, d)
-    for row, of_size in enumerate(shares):
-        for column, of_time in enumerate(of_size):
-            position = int(np.argmax(of_time))
-            color = POSITION_COLORS.get(position, OTHER)
-            axes.barh(row, 1, left=column - 0.5, height=0.86, color=color, alpha=float(of_time[position]), linewidth=0)
-    axes.set_yticks(range(len(sizes)), labels=[f"{size}" for size in sizes])
+    titles: dict[float, str] = {}
+    row = 0.0
+    for name, sizes, counts in blocks:
+        for size, of_size in zip(sizes, toy_gaps.fractions(counts).mean(axis=1), strict=True):  # (T, d)
+            for column, of_time in enumerate(of_size):
+                position = int(np.argmax(of_time))
+                color, shade = POSITION_COLORS.get(position, OTHER), float(of_time[position])
+                axes.barh(row, 1, left=column - 0.5, height=0.86, color=color, alpha=shade, linewidth=0)
+            titles[row] = f"{name}, {size}"
+            row += 1
+        row += 0.5  # a gap between scores
+    axes.set_yticks(list(titles), labels=list(titles.values()))
     shown = spaced(len(times), 5)
     axes.set_xticks(shown, labels=[f"{times[at]:.1g}" for at in shown])
-    axes.set(xlim=(-0.5, len(times) - 0.5), ylim=(len(sizes) - 0.5, -0.5))
+    axes.set(xlim=(-0.5, len(times) - 0.5), ylim=(row - 1, -0.5))
 
 
 def positions_legend(figure: Any, axes: Any, title: str) -> None:

@@ -123,9 +123,11 @@ class AblateOptions:
     """Everything in a minute with few training sets, or with intervals worth having in half an hour."""
     only: str | None = None
     """Experiments, such as a,f,paper: a N, b swapped variances, c directions per group, d normalized or not, e point
-    and probe norm, f definition of frozen, g networks, h estimator, paper the paper's own figure (default: all)."""
+    and probe norm, f definition of frozen, g networks, h estimator, paper the paper's own figure, of the exact score
+    and of its networks (default: all)."""
     seeds: int | None = None
-    """Independent training sets, the unit of every error bar (default: 24; quick: 8; of networks at most 6 and 3)."""
+    """Independent training sets, the unit of every error bar (default: 24; quick: 8; of networks at most 6 and
+    2, of the paper's own 2 and 1)."""
     seed: int = 0
     """Seed of all random numbers."""
     out: Path | None = None

@@ -86,7 +86,7 @@ def calibration_section(
     )
 
 
-def ablation_section(dataset: xr.Dataset, toy: xr.Dataset | None) -> str:
+def ablation_section(dataset: xr.Dataset, toy: ablate_job.Toy | None) -> str:
     """Write what ablations say: sentences and figures."""
     *sentences, conclusion = ablate_tables.sentences(dataset)
     listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
@@ -144,8 +144,7 @@ def run(options: ReportOptions, console: Console) -> tuple[Path, xr.Dataset, com
     sections = _calibration(options, dataset, console) if calibrated else ""
     if options.ablations is not None:
         ablations = results.load(options.ablations / ablate_job.RESULTS, ablate_job.DIMENSIONS)
-        toy_path = options.ablations / ablate_job.TOY
-        toy = results.load(toy_path, ablate_job.TOY_DIMENSIONS) if toy_path.exists() else None
+        toy = ablate_job.load_toy(options.ablations) if (options.ablations / ablate_job.TOY).exists() else None
         sections += ablation_section(ablations, toy)
     with console.status("comparing and drawing"):
         league = report.write(dataset, path, sections)

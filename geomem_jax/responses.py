@@ -22,6 +22,7 @@ coordinate ``i`` is shifted by ``s``, the maximum of
 Source.  Derived here.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -86,18 +87,15 @@ def _points(condition: Condition, data: cells.TrainingSet, size: int, t: float, 
     return cells.cycled(clean, count, points) + jnp.asarray((condition.probe * t) ** 0.5, dtype) * noise
 
 
-@partial(jax.jit, static_argnames="one_sided")
-def probed(
-    key: jax.Array, train: jax.Array, count: jax.Array, x: jax.Array, t: jax.Array, length: jax.Array, one_sided: bool
+def differences(
+    denoise: Callable[[jax.Array], jax.Array], key: jax.Array, x: jax.Array, length: jax.Array, one_sided: bool
 ) -> jax.Array:
-    """Finite differences of the exact empirical score, eq. (1): ``(B, d, d)``, row: component, column: direction.
+    """Finite differences of a denoiser, eq. (1): ``(B, d, d)``, row: component, column: direction.
 
     Args:
+      denoise: of many points, ``(n, d)`` to ``(n, d)``.
       key: of the orthogonal matrices.
-      train: ``(N, d)``.
-      count: how many of its rows form the training set.
       x: ``(B, d)`` points.
-      t: noise variance.
       length: of the probes.
       one_sided: as the released code.
     """
@@ -106,12 +104,20 @@ def probed(
 
     def shifts(at: jax.Array) -> jax.Array:
         flat = at.reshape(-1, d)
-        return (empirical.posterior(train, count, flat, t).mean - flat).reshape(b, d, d)
+        return (denoise(flat) - flat).reshape(b, d, d)
 
     stack = shifts(x[:, None] + length * q)
     if not one_sided:
         stack = (stack - shifts(x[:, None] - length * q)) / 2
     return jnp.einsum("bjc,bji->bci", stack, q, precision=HIGHEST) / length
+
+
+@partial(jax.jit, static_argnames="one_sided")
+def probed(
+    key: jax.Array, train: jax.Array, count: jax.Array, x: jax.Array, t: jax.Array, length: jax.Array, one_sided: bool
+) -> jax.Array:
+    """:func:`differences` of the exact empirical score of the first ``count`` rows of ``train``."""
+    return differences(lambda at: empirical.posterior(train, count, at, t).mean, key, x, length, one_sided)
 
 
 @partial(jax.jit, static_argnames="skip")

@@ -1,8 +1,9 @@
 r"""The synthetic figure of arXiv 2410.08727, repeated with many points and training sets.
 
 Data: 2 directions of standard deviation 1, 5 of 0.3 and 23 of 0.01, normalized or not.  Score: the exact empirical one
-of N points.  Read: the *position* of the largest drop of the descending singular values of :math:`t\nabla s`, how many
-lie above it: 23 if both groups are visible, 25 if the salient one is lost, 28 if it alone is visible.
+of N points (networks: :mod:`geomem_jax.toy_networks`).  Read: the *position* of the largest drop of the descending
+singular values of :math:`t\nabla s`, how many lie above it: 23 if both groups are visible, 25 if the salient one is
+lost, 28 if it alone is visible.
 
 Two readings.  ``jacobian``: of the exact Jacobian at noised points.  ``released``: of the scores at one side of
 orthonormal probes times :math:`\sqrt t` about clean points, as the paper's code has it.  In both the largest drop is
@@ -17,6 +18,8 @@ has one of the three positions at most points.  Finite samples have a distance o
 the two halves of the training sets at the reference (*control*).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from geomem_jax import cells, responses
+from geomem_jax.data.source import Source
 from geomem_jax.data.synthetic import linear_manifold
 from geomem_jax.denoisers import empirical_jacobian
 from geomem_jax.statistics import Bootstrap, expanded_bootstrap
@@ -60,37 +64,66 @@ def plan(quick: bool, seeds: int) -> Plan:
     return Plan(SIZES, tuple(np.geomspace(1e-4, 1, 17).tolist()), 8, min(seeds, 16))
 
 
-def measure(chosen: Plan, random_seed: int, seed: int) -> np.ndarray:
-    """Count positions of one training set, ``(reading, data, point, size, time, d)``; position p is at p."""
-    d = len(VARIANCES)
-    shape = (len(READINGS), len(DATA), len(POINTS), len(chosen.sizes), len(chosen.times), d)
-    counts = np.zeros(shape, np.int16)
-    grid = cells.Grid(chosen.sizes, chosen.times, 1, chosen.points, chosen.points, random_seed)
-    for at_data, name in enumerate(DATA):
-        data = cells.draw(linear_manifold(VARIANCES, normalized=name == "normalized"), grid, seed)
-        dtype, axes = data.train.dtype, jnp.eye(d, dtype=data.train.dtype)
-        clean = {
-            "origin": jnp.zeros((1, d), dtype),
-            "held_out": data.held_out,
-            "train": data.train[: chosen.points],
-        }
-        noise = jax.random.normal(data.held_out_key, (chosen.points, d), dtype)
-        probe_key = jax.random.fold_in(data.held_out_key, 1)
-        for at_size, size in enumerate(chosen.sizes):
-            model = empirical_jacobian.Model(data.train, jnp.asarray(size), axes, jnp.zeros(d, dtype))
-            for at_time, t in enumerate(chosen.times):
-                for at_point, point in enumerate(POINTS):
-                    x = clean[point]
-                    noised = x if point == "origin" else x + jnp.asarray(t**0.5, dtype) * noise
-                    scale = jnp.asarray(t, dtype)
-                    probed = responses.probed(
-                        probe_key, data.train, model.size, x, scale, jnp.sqrt(scale), one_sided=True
-                    )
-                    shifts = empirical_jacobian.jacobian(model, noised, t) - axes, probed
-                    for at_reading, shift in enumerate(shifts):
-                        above = np.asarray(responses.visible(shift, d - SHOWN)[1])
-                        counts[at_reading, at_data, at_point, at_size, at_time] = np.bincount(above, minlength=d)
+def source(name: str) -> Source:
+    """The data, a name of :data:`DATA`."""
+    return linear_manifold(VARIANCES, normalized=name == "normalized")
+
+
+Shifts = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""Of a score: ``(probe_key, x, noised, t)`` to ``t grad s`` in both readings, each ``(B, d, d)``: its Jacobian at the
+points ``noised``, and differences at one side of orthonormal probes about ``x``."""
+
+
+def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> np.ndarray:
+    """Count positions of one score at the points of one training set.
+
+    Args:
+      shifts: of the score.
+      data: with ``chosen.points`` points of every class or more.
+      chosen: the plan.
+
+    Returns:
+      ``(reading, point, time, d)``; position p is at p.
+    """
+    d, dtype = data.train.shape[1], data.train.dtype
+    clean = {
+        "origin": jnp.zeros((1, d), dtype),
+        "held_out": data.held_out[: chosen.points],
+        "train": data.train[: chosen.points],
+    }
+    noise = jax.random.normal(data.held_out_key, (chosen.points, d), dtype)
+    probe_key = jax.random.fold_in(data.held_out_key, 1)
+    counts = np.zeros((len(READINGS), len(POINTS), len(chosen.times), d), np.int16)
+    for at_time, t in enumerate(chosen.times):
+        for at_point, point in enumerate(POINTS):
+            x = clean[point]
+            noised = x if point == "origin" else x + jnp.asarray(t**0.5, dtype) * noise
+            for at_reading, shift in enumerate(shifts(probe_key, x, noised, jnp.asarray(t, dtype))):
+                above = np.asarray(responses.visible(shift, d - SHOWN)[1])
+                counts[at_reading, at_point, at_time] = np.bincount(above, minlength=d)
     return counts
+
+
+def _exact(
+    train: jax.Array, size: jax.Array, key: jax.Array, x: jax.Array, noised: jax.Array, t: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """:data:`Shifts` of the exact empirical score of the first ``size`` points."""
+    d = x.shape[1]
+    axes = jnp.eye(d, dtype=x.dtype)
+    model = empirical_jacobian.Model(train, size, axes, jnp.zeros(d, x.dtype))
+    probed = responses.probed(key, train, size, x, t, jnp.sqrt(t), one_sided=True)
+    return empirical_jacobian.jacobian(model, noised, t) - axes, probed
+
+
+def measure(chosen: Plan, random_seed: int, seed: int) -> np.ndarray:
+    """Count positions of the exact score of one training set, ``(reading, data, point, size, time, d)``."""
+    grid = cells.Grid(chosen.sizes, chosen.times, 1, chosen.points, chosen.points, random_seed)
+    counts = []
+    for name in DATA:
+        data = cells.draw(source(name), grid, seed)
+        scores = [partial(_exact, data.train, jnp.asarray(size)) for size in chosen.sizes]
+        counts.append(np.stack([count_positions(score, data, chosen) for score in scores], axis=2))
+    return np.stack(counts, axis=1)
 
 
 def fractions(counts: np.ndarray) -> np.ndarray:
@@ -111,6 +144,12 @@ def sequence(counts: np.ndarray) -> list[int]:
 def share(counts: np.ndarray, position: int) -> Bootstrap:
     """How often a position is seen, over noise variances and points; interval over training sets ``(S, T, d)``."""
     return expanded_bootstrap(fractions(counts)[..., position].mean(axis=1), lambda means: means, seed=0)
+
+
+def fall(few: np.ndarray, many: np.ndarray, position: int) -> Bootstrap:
+    """By how much a position is rarer with many points: the difference of its shares, paired by training set."""
+    both = np.stack([fractions(counts)[..., position].mean(axis=1) for counts in (few, many)], axis=1)
+    return expanded_bootstrap(both, lambda means: means[:, 0] - means[:, 1], seed=0)
 
 
 def distance(counts: np.ndarray, reference: np.ndarray) -> Bootstrap:

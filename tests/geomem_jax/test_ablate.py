@@ -25,11 +25,13 @@ from geomem_jax import (
     responses,
     statistics,
     toy_gaps,
+    toy_networks,
     training,
 )
 from geomem_jax.ablate import Condition
 from geomem_jax.config import AblateOptions
-from geomem_jax.denoisers import mlp
+from geomem_jax.denoisers import mlp, trainable_linear
+from geomem_jax.denoisers.trainable import Trainable
 from geomem_jax.errors import InputError
 
 LEVELS = ((2, 1.0), (1, 0.2))
@@ -312,6 +314,192 @@ def test_gaps_of_the_toy_are_those_of_brute_force():
                 assert np.argmax(counts[0, at_data, 0, at_size, at_time]) == above
 
 
+# Networks of the paper's figure
+
+
+TRUE = np.repeat([1.0, 0.09, 1e-4], [2, 5, 23])
+LOST = np.repeat([1e-4, 0.09, 1e-4], [2, 5, 23])  # of which the salient directions are frozen
+
+
+def known(xp):
+    """A denoiser that is known, as a function of (variances, x, t): linear, with a little that is not."""
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(30, 30)))[0]
+
+    def denoise(variances, x, t):
+        linear = rotation @ (variances / (variances + t) * (rotation.T @ x))
+        return linear + 0.05 * t * xp.sin(3 * x + 1)
+
+    return denoise
+
+
+def brute_positions(variances, data, chosen):
+    """Positions ``(reading, point, time, B)`` by plain finite differences and scores, in float64."""
+    denoise = known(np)
+    noise = np.asarray(jax.random.normal(data.held_out_key, (chosen.points, 30)), np.float64)
+    clean = [np.zeros((1, 30)), *(np.asarray(part[: chosen.points], float) for part in (data.held_out, data.train))]
+
+    def position(rows):
+        values = np.linalg.svd(rows, compute_uv=False)
+        drops = values[19:-1] - values[20:]
+        assert np.diff(np.sort(drops)[-2:]) > 1e-3  # not a matter of rounding
+        return 20 + np.argmax(drops)
+
+    found = [[], []]
+    for x in clean:
+        of_point = [[], []]
+        probes = np.asarray(jax.random.orthogonal(jax.random.fold_in(data.held_out_key, 1), 30, (len(x),)), np.float64)
+        for t in chosen.times:
+            noised = x + t**0.5 * noise[: len(x)] * (len(x) > 1)  # none at the origin
+            rows = [
+                [
+                    (denoise(variances, at + step, t) - denoise(variances, at - step, t)) / 2e-5
+                    for step in 1e-5 * np.eye(30)
+                ]
+                for at in noised
+            ]
+            of_point[0].append([position(np.array(row) - np.eye(30)) for row in rows])
+            scores = [
+                [(denoise(variances, at + step, t) - at - step) / t for step in t**0.5 * q]
+                for at, q in zip(x, probes, strict=True)
+            ]
+            of_point[1].append([position(t**0.5 * np.array(stack)) for stack in scores])
+        for reading, positions in zip(found, of_point, strict=True):
+            reading.append(positions)
+    return found
+
+
+def test_positions_of_a_network_are_those_of_brute_force():
+    chosen = toy_gaps.Plan((5,), (0.003, 0.3, 0.9), 3, 1)
+    data = cells.draw(toy_gaps.source("Gaussian"), cells.Grid((5,), chosen.times, 1, 3, 3, 1), 0)
+    model = Trainable(lambda key: TRUE, known(jnp), lambda t: 1 / t)
+
+    def counts(variances):
+        params = jnp.asarray(variances, jnp.float32)
+        return toy_gaps.count_positions(lambda *at: toy_networks.shifts(model, params, *at), data, chosen)
+
+    found = counts(TRUE)
+    wanted = brute_positions(TRUE, data, chosen)
+    for reading in range(2):
+        for point, of_point in enumerate(wanted[reading]):
+            for time, positions in enumerate(of_point):
+                np.testing.assert_array_equal(found[reading, point, time], np.bincount(positions, minlength=30))
+    seen = [int(np.argmax(of_time)) for of_time in found[0, 0]]
+    assert seen == [23, 28, 28]
+    assert (found[0] != found[1]).any()  # the readings are not the same
+    # A control: without the salient directions the gap is elsewhere, where it should be.
+    assert [int(np.argmax(of_time)) for of_time in counts(LOST)[0, 0]] == [25, 25, 25]
+
+
+def test_networks_of_the_paper_are_measured_by_size_and_training_set(monkeypatch):
+    gaps = toy_gaps.Plan((20, 40), (0.02, 0.5), 2, 2)
+    monkeypatch.setattr(toy_networks, "LOSS_POINTS", 30)
+    first, last = toy_networks.measure(
+        toy_networks.Plan((3, 40), (20, 40), 2), gaps, "normalized", 5, lambda step: None
+    )
+    assert (first.step, last.step) == (3, 40)
+    assert last.counts.shape == (2, 2, 2, 3, 2, 30)
+    np.testing.assert_array_equal(last.counts.sum(axis=-1)[..., 0, :], 1)
+    np.testing.assert_array_equal(last.counts.sum(axis=-1)[..., 1:, :], 2)
+
+    # One network alone, on the smaller size of the second training set, trained as the preset says.
+    data = cells.draw(toy_gaps.source("normalized"), cells.Grid((20, 40), gaps.times, 2, 2, 30, 5), 1)
+    drawn = training.Data(data.train, jnp.arange(40)[None], jnp.arange(1)[None])
+    model = mlp.paper_toy(30)
+    recipe = training.Recipe(model, training.optimizer("radam", 1e-4, clip=None, warmup=0), 128, 0.9999)
+    members = training.Members(*(jnp.array([value]) for value in (1, 20, np.log(0.01), np.log(50))))
+    root = jax.random.fold_in(jax.random.key(5), cells.NETWORKS)
+    mesh = jax.make_mesh((1, 1), ("member", "batch"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    start = training.start(recipe, root, members)
+    state = training.advance(recipe, mesh, drawn, members._replace(seed=jnp.array([0])), start, 40)
+    params = jax.tree.map(lambda leaf: leaf[0], state.ema)
+    noise = np.asarray(jax.random.normal(jax.random.fold_in(data.held_out_key, 2), (30, 30)))
+    for losses, clean in ((last.train_loss, data.train[:20]), (last.held_out_loss, data.held_out)):
+        for at, t in enumerate(gaps.times):
+            x = clean + t**0.5 * noise[: len(clean)]
+            denoised = np.stack([model.denoise(params, one, jnp.float32(t)) for one in x])
+            alone = np.mean((denoised - clean) ** 2) / t
+            # Rounding of 40 steps of training.
+            np.testing.assert_allclose(losses[0, 1, at], alone, rtol=1e-4)
+    for other in (last.train_loss[1, 1], last.train_loss[0, 0], first.train_loss[0, 1], last.held_out_loss[0, 1]):
+        assert np.abs(other / last.train_loss[0, 1] - 1).max() > 1e-3  # controls: size, set, step, points
+
+    def shifts(key, x, noised, t):
+        matrix = jax.vmap(jax.jacfwd(lambda x: model.denoise(params, x, t)))(noised)
+        return (matrix - jnp.eye(30),) * 2
+
+    np.testing.assert_array_equal(last.counts[0, 1, 0], toy_gaps.count_positions(shifts, data, gaps)[0])
+
+
+def told(few, many):
+    """The figure of the paper with given positions of networks: ``(seed, time)`` at few and at many points."""
+    gaps, networks = toy_gaps.Plan((20, 40), (0.1, 0.2, 0.3, 0.4), 1, 2), toy_networks.Plan((7,), (20, 40), 2)
+    toy = ablate_job.prepare_toy(gaps, networks, {})
+    toy.exact["count"][..., 23] = 1
+    toy.exact["complete"][:] = 1
+    for size, positions in enumerate((few, many)):
+        for seed, of_seed in enumerate(positions):
+            for time, position in enumerate(of_seed):
+                toy.networks["count"][:, 1, size, seed, :, :, time, position] = 1  # normalized data
+    toy.networks["count"][:, 0, ..., 23] = 1
+    toy.networks["held_out_loss"][:] = 1
+    toy.networks["train_loss"][:] = 1
+    toy.networks["train_loss"][:, :, 0, :, 2] = 0.5  # memorized at one noise variance
+    toy.networks["complete"][:] = 1
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "kind", "conclusion"),
+    [
+        ([[25, 25, 25, 23], [25, 25, 23, 23]], [[25, 23, 23, 23]] * 2, "Less at N = 40 than at 20", "made by scarce"),
+        ([[25, 23, 23, 23]] * 2, [[25, 25, 25, 23], [25, 25, 23, 23]], "No less at N = 40 than at 20", "geometry, not"),
+        ([[25, 23, 23, 23]] * 2, [[25, 23, 23, 23]] * 2, "No less at N = 40 than at 20", "geometry, not"),
+        ([[25, 25, 25, 23]] * 2, [[25, 25, 25, 25], [25, 23, 23, 23]], "Undecided", "it is undecided whether"),
+        ([[23, 23, 23, 23]] * 2, [[28, 28, 28, 23]] * 2, "Below 0.05 everywhere", "cannot tell"),
+    ],
+)
+def test_what_is_said_of_the_networks_follows_from_their_numbers(few, many, kind, conclusion):
+    said = ablate_tables.toy_sentence(told(few, many))
+    _, of_networks = said.split("Networks, 7 steps. ")
+    assert of_networks.startswith(kind)
+    assert "Exact score. Below 0.05 everywhere." in said
+    assert conclusion in said
+    assert (
+        sum(words in said for words in ("made by scarce", "geometry, not", "is undecided whether", "cannot tell")) == 1
+    )
+    assert "In networks of 7 steps on normalized data (range of 2 training sets)" in said
+    assert "N = 20 and 40: 2.00 and 1.00 (Gaussian, 7 steps)" in said
+
+
+@pytest.mark.parametrize("change", [0, 1], ids=["less", "no less"])
+def test_networks_that_did_not_memorize_are_not_held_for_or_against_memorization(change):
+    toy = told(*([[[25, 25, 25, 23]] * 2, [[25, 23, 23, 23]] * 2][:: (-1) ** change]))
+    assert "stays open" not in ablate_tables.toy_sentence(toy)
+    toy.networks["train_loss"][:, :, 0, :, 2] = 0.6
+    said = ablate_tables.toy_sentence(toy)
+    assert said.endswith("what memorization does in them stays open.")
+    assert "memorized by then" in said
+    assert ("Networks, 7 steps. Less", "Networks, 7 steps. No less")[change] in said
+    assert "scarce data" not in said
+    assert "geometry" not in said
+
+
+def test_networks_that_are_not_trained_or_failed_are_left_out():
+    toy = told([[25, 25, 25, 23]] * 2, [[23, 23, 23, 23]] * 2)
+    assert "0.75 [0.75, 0.75] and 0.00 [0.00, 0.00]" in ablate_tables.toy_sentence(toy)
+    toy.networks["count"][:, 1, 0, 1] = 0  # one failed
+    toy.networks["train_loss"][:, 1, 0, 1] = np.nan
+    said = ablate_tables.toy_sentence(toy)
+    assert "(0.75 and 0.00)" in said  # of one training set, without an interval
+    assert "2.00 and 1.00 (normalized" in said
+    toy.networks["count"][:] = 0
+    toy.networks["complete"][:] = 0
+    said = ablate_tables.toy_sentence(toy)
+    assert "Exact score" in said
+    assert "etworks" not in said
+    assert len(plots.toy_gaps(toy).axes) == 12
+
+
 # Networks
 
 
@@ -370,9 +558,11 @@ FEW = [
 
 @pytest.fixture
 def small(monkeypatch):
-    """Few conditions, a toy of few noise variances, no networks."""
+    """Few conditions, a toy of few noise variances and of linear networks, no other networks."""
     monkeypatch.setattr(ablate, "conditions", lambda quick: FEW)
     monkeypatch.setattr(toy_gaps, "plan", lambda quick, seeds: toy_gaps.Plan((20, 40), (0.1, 0.5), 2, seeds))
+    monkeypatch.setattr(toy_networks, "plan", lambda quick, seeds: toy_networks.Plan((2, 6), (20, 40), 2))
+    monkeypatch.setattr(mlp, "paper_toy", trainable_linear.trainable)  # compiles in no time
 
 
 OPTIONS = AblateOptions(preset="quick", only="a,f,paper", seeds=3, seed=2)
@@ -380,7 +570,7 @@ OPTIONS = AblateOptions(preset="quick", only="a,f,paper", seeds=3, seed=2)
 
 def test_a_run_that_was_interrupted_ends_with_the_same_numbers(small, tmp_path, monkeypatch):
     folder, dataset, toy = ablate_job.run(dataclasses.replace(OPTIONS, out=tmp_path / "whole"), quiet())
-    names = {"ablate.nc", "toy.nc", "ablations.png", "toy.png", "summary.txt"}
+    names = {"ablate.nc", "toy.nc", "toy_networks.nc", "ablations.png", "toy.png", "summary.txt"}
     assert {path.name for path in folder.iterdir()} == names
     assert dataset["label"].values.tolist() == ["times", "mean", "their own"]
     assert (dataset["complete"] == 1).all()
@@ -405,11 +595,12 @@ def test_a_run_that_was_interrupted_ends_with_the_same_numbers(small, tmp_path, 
     monkeypatch.setattr(responses, "respond", respond)
     with pytest.raises(KeyboardInterrupt):
         ablate_job.run(dataclasses.replace(OPTIONS, out=tmp_path / "cut"), quiet())
-    assert {path.name for path in (tmp_path / "cut").iterdir()} == {"ablate.nc", "toy.nc"}
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {"ablate.nc", "toy.nc", "toy_networks.nc"}
     folder, resumed, toy_resumed = ablate_job.run(AblateOptions(resume=tmp_path / "cut"), quiet())
     assert calls == ["times"] * 3 + ["mean"] * 2 + ["mean"] * 3 + ["their own"] * 3  # what was complete is kept
     xr.testing.assert_equal(resumed, dataset)
-    xr.testing.assert_equal(toy_resumed, toy)
+    xr.testing.assert_equal(toy_resumed.exact, toy.exact)
+    xr.testing.assert_equal(toy_resumed.networks, toy.networks)
     assert {path.name for path in folder.iterdir()} == names
 
     other = ablate_job.run(dataclasses.replace(OPTIONS, out=tmp_path / "other", seed=3, only="f"), quiet())
@@ -420,6 +611,38 @@ def test_a_run_that_was_interrupted_ends_with_the_same_numbers(small, tmp_path, 
     dataset.to_netcdf(tmp_path / "cut" / "ablate.nc", engine="h5netcdf")
     with pytest.raises(InputError, match="other options than it states"):
         ablate_job.run(AblateOptions(resume=tmp_path / "cut"), quiet())
+
+
+def test_training_that_was_interrupted_begins_anew_and_ends_with_the_same_numbers(small, tmp_path, monkeypatch):
+    options = dataclasses.replace(OPTIONS, only="paper")
+    _, _, whole = ablate_job.run(dataclasses.replace(options, out=tmp_path / "whole"), quiet())
+    assert whole.networks["training_step"].values.tolist() == [2, 6]
+    assert (whole.networks["complete"] == 1).all()
+    assert (whole.networks["count"].sum("above").sel(point="train") == 2).all()
+    assert (whole.networks["train_loss"] > 0).all()
+    calls = []
+
+    def measure(chosen, gaps, name, *rest):
+        for found in original(chosen, gaps, name, *rest):
+            calls.append((name, found.step))
+            if len(calls) == 4:  # at the last step of the second kind of data
+                raise KeyboardInterrupt
+            yield found
+
+    original = toy_networks.measure
+    monkeypatch.setattr(toy_networks, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        ablate_job.run(dataclasses.replace(options, out=tmp_path / "cut"), quiet())
+    assert ablate_job.load_toy(tmp_path / "cut").networks["complete"].values.tolist() == [1, 0]
+    folder, _, resumed = ablate_job.run(AblateOptions(resume=tmp_path / "cut"), quiet())
+    assert calls == [(name, step) for name in ("Gaussian", "normalized", "normalized") for step in (2, 6)]
+    xr.testing.assert_equal(resumed.networks, whole.networks)
+    other = ablate_job.run(dataclasses.replace(options, seed=3, out=tmp_path / "other"), quiet())[2]
+    assert np.abs(other.networks["train_loss"] / whole.networks["train_loss"] - 1).max() > 0.01
+    # A run from before there were networks is refused.
+    (folder / "toy_networks.nc").unlink()
+    with pytest.raises(InputError, match=r"toy_networks.nc: no such file"):
+        ablate_job.run(AblateOptions(resume=folder), quiet())
 
 
 def test_figures_show_every_condition_and_its_order(small, tmp_path):
@@ -433,7 +656,10 @@ def test_figures_show_every_condition_and_its_order(small, tmp_path):
     for found in orders["f"].values():
         assert f"{ablate_orders.tau_in_words(found)}   {ablate_orders.verdict(found)}" in words
     assert "(f) definition of frozen" in words
-    assert len(plots.toy_gaps(toy).axes) == 12
+    shown = plots.toy_gaps(toy).axes
+    assert len(shown) == 12
+    rows = [f"{name}, {size}" for name in ("exact", "2 steps", "6 steps") for size in (20, 40)]
+    assert [label.get_text() for label in shown[0].get_yticklabels()] == rows
     # A partial result is drawn and told too.
     dataset["complete"][1:] = 0
     assert len(plots.ablations(dataset).axes) == 1
