@@ -430,6 +430,23 @@ def test_networks_of_the_paper_are_measured_by_size_and_training_set(monkeypatch
     np.testing.assert_array_equal(last.counts[0, 1, 0], toy_gaps.count_positions(shifts, data, gaps)[0])
 
 
+def test_a_network_that_failed_has_no_numbers(monkeypatch):
+    monkeypatch.setattr(mlp, "paper_toy", trainable_linear.trainable)
+    original = training.train
+
+    def train(*arguments):
+        for state in original(*arguments):
+            yield state._replace(failed=state.failed.at[2].set(1))  # the larger size of the first training set
+
+    monkeypatch.setattr(training, "train", train)
+    gaps, chosen = toy_gaps.Plan((20, 40), (0.1, 0.5), 2, 2), toy_networks.Plan((2,), (20, 40), 2)
+    (found,) = toy_networks.measure(chosen, gaps, "Gaussian", 5, lambda step: None)
+    failed = np.array([[False, False], [True, False]])
+    np.testing.assert_array_equal((found.counts == 0).all(axis=(2, 3, 4, 5)), failed)
+    for losses in (found.train_loss, found.held_out_loss):
+        np.testing.assert_array_equal(np.isnan(losses), np.broadcast_to(failed[..., None], losses.shape))
+
+
 def told(few, many):
     """The figure of the paper with given positions of networks: ``(seed, time)`` at few and at many points."""
     gaps, networks = toy_gaps.Plan((20, 40), (0.1, 0.2, 0.3, 0.4), 1, 2), toy_networks.Plan((7,), (20, 40), 2)
