@@ -322,12 +322,12 @@ LOST = np.repeat([1e-4, 0.09, 1e-4], [2, 5, 23])  # of which the salient directi
 
 
 def known(xp):
-    """A denoiser that is known, as a function of (variances, x, t): linear, with a little that is not."""
+    """A denoiser that is known, as a function of (variances, x, t): linear, and a part that is not."""
     rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(30, 30)))[0]
 
     def denoise(variances, x, t):
         linear = rotation @ (variances / (variances + t) * (rotation.T @ x))
-        return linear + 0.05 * t * xp.sin(3 * x + 1)
+        return linear + 0.4 * t * xp.sin(3 * x + 1)
 
     return denoise
 
