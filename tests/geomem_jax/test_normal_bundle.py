@@ -15,10 +15,9 @@ VARIANCES = np.repeat([1.0, 0.09, 0.0], [4, 6, D - 10])
 KEY = jax.random.key(0)
 
 
-def wiener(root, x, t):
-    """Denoiser of normal data of covariance root root^T."""
-    covariance = root @ root.T
-    return covariance @ jnp.linalg.solve(covariance + t * jnp.eye(len(x), dtype=x.dtype), x)
+def wiener(rotation, variances, x, t):
+    """Denoiser of normal data, direction by direction: a linear solver would amplify rounding 26 times."""
+    return rotation @ (variances / (variances + t) * (rotation.T @ x))
 
 
 def network(params, x, t):
@@ -28,7 +27,7 @@ def network(params, x, t):
 
 def population(seed=0):
     rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(D, D)))[0]
-    return Partial(wiener, jnp.asarray(rotation * np.sqrt(VARIANCES)))
+    return Partial(wiener, jnp.asarray(rotation), jnp.asarray(VARIANCES))
 
 
 def example():
