@@ -14,7 +14,7 @@ from geomem_jax.config import OverlayOptions
 
 # One source for all tests, so that everything is compiled once.
 POINTS = np.random.default_rng(3).normal(size=(40, 2)) @ [[1.0, 0.3], [0.0, 0.4]] + 2.0
-GRID = sweep.Grid((3, 8, 24), (0.02, 0.1, 0.6), seeds=3, points=7, held_out=7, seed=2, network_steps=300)
+GRID = sweep.Grid((3, 8, 24), (0.02, 0.1, 0.6), seeds=3, points=7, held_out=7, seed=2, network_steps=100)
 
 
 def prepared():
@@ -26,6 +26,15 @@ def measured(source, dataset, seen=None):
     return networks.measure(
         dataset, source, GRID, lambda step, loss: None, lambda *cell: None if seen is None else seen.append(cell)
     )
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The source, what was measured without interruption, the cells in order, and whether any was pending before."""
+    source, dataset = prepared()
+    seen, before = [], networks.pending(dataset, GRID)
+    assert measured(source, dataset, seen) == []
+    return source, dataset, seen, before
 
 
 def trained(source, seed, size):
@@ -42,11 +51,9 @@ def trained(source, seed, size):
     return recipe.model, jax.tree.map(lambda leaf: leaf[member], state.ema)
 
 
-def test_gains_are_those_of_the_networks_at_the_points_of_the_other_rungs():
-    source, dataset = prepared()
-    seen = []
-    assert networks.pending(dataset, GRID)
-    assert measured(source, dataset, seen) == []
+def test_gains_are_those_of_the_networks_at_the_points_of_the_other_rungs(whole):
+    source, dataset, seen, before = whole
+    assert before
     assert not networks.pending(dataset, GRID)
     assert seen == [(0, 3), (1, 3), (0, 8), (1, 8), (0, 24), (1, 24)]
     done = dataset.complete.sel(rung="network")
@@ -64,7 +71,7 @@ def test_gains_are_those_of_the_networks_at_the_points_of_the_other_rungs():
         jacobians = jax.vmap(jax.jacrev(lambda x: model.denoise(params, x, jnp.float32(t))))(jnp.asarray(noisy))
         gain = np.einsum("ai,bac,ci->bi", source.basis, np.asarray(jacobians, np.float64), source.basis)
         cell = dataset.sel(rung="network", point=point, dataset_size=size, noise_variance=t, seed=seed)
-        # Two programs (without held-out rows here), whose rounding 300 steps of Adam enlarge.
+        # Two programs (without held-out rows here), whose rounding 100 steps of Adam enlarge.
         close = {"rtol": 1e-3, "atol": 1e-4}
         np.testing.assert_allclose(cell.gain, gain.mean(0), **close)
         np.testing.assert_allclose(cell.gain_median, np.median(gain, 0), **close)
@@ -119,7 +126,7 @@ def test_a_network_that_fails_is_named_and_left_out(monkeypatch):
     assert np.isnan(dataset.gain.sel(rung="network", dataset_size=24, seed=0)).all()
 
 
-def test_what_interrupts_training_or_measuring_changes_no_number(monkeypatch, tmp_path):
+def test_what_interrupts_training_or_measuring_changes_no_number(whole, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plots, "overlay", lambda dataset: None)
     monkeypatch.setattr(plots, "save", lambda figure, path: path.touch())
@@ -131,7 +138,7 @@ def test_what_interrupts_training_or_measuring_changes_no_number(monkeypatch, tm
         return overlay.run(OverlayOptions(**options), Console(file=shown, width=200))[1]
 
     small = {"data": "points.npy", "sizes": "3,8,24", "t": "0.02,0.1,0.6", "seeds": 3, "points": 7, "seed": 2}
-    small |= {"network_steps": 300, "out": tmp_path / "run"}
+    small |= {"network_steps": 100, "out": tmp_path / "run"}
     measure, count = snapshots.measure, iter(range(100))
 
     def interrupted(*arguments):
@@ -150,8 +157,7 @@ def test_what_interrupts_training_or_measuring_changes_no_number(monkeypatch, tm
     with monkeypatch.context() as patched:  # the other rungs are not measured again
         patched.setattr(sweep, "_measure_cell", None)
         resumed = run(resume=tmp_path / "run")
-    source, expected = prepared()
-    measured(source, expected)
+    _, expected, *_ = whole
     for name in ("gain", "gain_sem", "gain_median", "soft_dimension", "complete"):
         xr.testing.assert_equal(resumed[name].sel(rung="network"), expected[name].sel(rung="network"))
     with monkeypatch.context() as patched:  # nor anything, now
