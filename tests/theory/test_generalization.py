@@ -27,8 +27,9 @@ def padded(v: np.ndarray | list[float]) -> np.ndarray:
 
 
 def times(v: np.ndarray | list[float], n: np.ndarray) -> np.ndarray:
+    """One by one: each takes a second of a core, and so none is computed to fill a shape."""
     with jax.enable_x64(True):
-        return np.asarray(theory.best_generalization_time(v, n))
+        return np.concatenate([theory.best_generalization_time(v, [size]) for size in n])
 
 
 # ---- against quadrature, for equal variances ------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_the_divergence_is_least_near_the_time() -> None:
             crowd = [np.log(np.sum(np.exp((nearest - squared) / (2 * t)), axis=1)) for t in grid]
             loss += m / 2 * np.log(grid) + nearest.mean() / (2 * grid) - np.mean(crowd, axis=1)
         best = grid[np.argmin(loss)]
-        t_g = times(v, np.array([float(n)] * 3))[0]
+        t_g = times(v, np.array([float(n)]))[0]
         t_c = float(theory.condensation_time(v, n))
         assert low < best / t_g < high
         assert (t_g < t_c) == (high < 2)
@@ -139,15 +140,15 @@ def test_order_of_times() -> None:
     """t_g < t_c < t_o wherever log N is small against the number of resolved directions."""
     for v in SPECTRA.values():
         onset, condensation = (np.asarray(f(v, SIZES[:2])) for f in (theory.onset_time, theory.condensation_time))
-        assert np.all(times(v, np.array([*SIZES[:2], 2.0]))[:2] < condensation)
+        assert np.all(times(v, SIZES[:2]) < condensation)
         assert np.all(condensation < onset)
 
 
 @pytest.mark.parametrize(("m", "n"), [(3, 2.9), (4, 4.7), (6, 18.0), (8, 85.0), (12, 3.6e3), (16, 3e5), (24, 2e9)])
 def test_the_order_is_lost_where_stated(m: int, n: float) -> None:
-    v, sizes = padded([1.0] * m), np.exp(np.log(n) * np.array([0.85, 1.0, 1.15]))
+    v, sizes = padded([1.0] * m), np.exp(np.log(n) * np.array([0.85, 1.15]))
     ratios = times(v, sizes) / np.asarray(theory.condensation_time(v, sizes))
-    assert ratios[0] < 1 < ratios[2]
+    assert ratios[0] < 1 < ratios[1]
 
 
 # The larger spectrum is a program of its own; the smaller ones are padded.
@@ -161,9 +162,8 @@ def test_leading_order_is_the_limit(directions: tuple[int, int], left: float) ->
     for d in directions:
         v = padded([1.0] * d) if d < naive.WIDTH else np.ones(d)
         with jax.enable_x64(True):
-            sizes = np.full(3, 0.3 * d)
             kappa = float(theory.condensation_time_at(v, log_n=0.3 * d, point=v))
-            found = float(theory.best_generalization_time(v, log_n=sizes)[0])
+            found = float(theory.best_generalization_time(v, log_n=[0.3 * d])[0])
         leading = kappa * (1 - (kappa / (kappa + 1)) ** 2)
         deviations.append(found / leading - 1)
     assert found < kappa
@@ -184,9 +184,9 @@ def test_limits_and_units(x64: bool) -> None:
     # The lattice sees the order of the directions, the result hardly.
     np.testing.assert_allclose(find(v[::-1], [0.0, 1.0, np.inf]), found, rtol=0.005)
     assert not find(0 * v, [0.0, 1.0, np.inf]).any()
-    assert find(v, [0.0, 1.0, 1e6])[2] == 0  # e^(-2e6/24) of the largest variance
-    many = find(v, [400.0, 500.0, 600.0])
-    assert np.all(np.diff(np.log(many)) < -0.9 * 100 / 12)
+    many = find(v, [400.0, 600.0, 1e6])
+    assert np.log(many[1] / many[0]) < -0.9 * 200 / 12
+    assert many[2] == 0  # e^(-2e6/24) of the largest variance
     # Sizes are solved one by one: shape kept.
     sizes = jnp.ones((3, 1), dtype)
     assert jax.eval_shape(lambda s: theory.best_generalization_time(v, log_n=s), sizes).shape == (3, 1)
@@ -220,7 +220,7 @@ def test_under_vmap_and_jit() -> None:
     spectra = np.stack([LADDER, 2 * LADDER]).astype(np.float32)
     sizes = np.array([2.0, 5.0], np.float32)
     mapped = jax.jit(jax.vmap(lambda v, s: theory.best_generalization_time(v, log_n=s)))(spectra, sizes)
-    looped = [theory.best_generalization_time(v, log_n=[s] * 3)[0] for v, s in zip(spectra, sizes, strict=True)]
+    looped = [theory.best_generalization_time(v, log_n=[s])[0] for v, s in zip(spectra, sizes, strict=True)]
     np.testing.assert_allclose(mapped, looped, rtol=1e-4)
 
 
