@@ -115,6 +115,7 @@ def test_the_verdict_comes_first_and_the_table_is_that_of_the_comparison(ladder)
             assert ("[" in cell) == (not value == lower == upper)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_an_exact_average_has_a_column_and_is_censored_as_measured(tmp_path):
     dataset = plotted.with_exact(plotted.simulated())
     _, page = written(dataset, tmp_path)
