@@ -87,27 +87,29 @@ def calibration_section(
 
 
 def ablation_section(dataset: xr.Dataset, toy: ablate_job.Toy | None) -> str:
-    """Write what ablations say: sentences and figures."""
-    *sentences, conclusion = ablate_tables.sentences(dataset)
-    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    written = (
-        "<h2>What decides the order</h2><p>The same question under other conditions, on data of their own: is it fine "
-        "detail (small variance) that freezes first as data get scarce, or the salient directions, as the literature "
-        f"has it? {escape(conclusion)}</p>"
-        + html.figure(
-            plots.ablations(dataset),
-            "Freeze-out size of every variance under each condition.",
-            "<strong>Ablations.</strong> A row is a condition, a marker the size above which a variance is free, with "
-            "its interval; arrows point beyond the grid. Blue rows: fine detail freezes first; orange rows: salient "
-            "directions do.",
+    """Write what ablations say: sentences and figures of what is measured, which an interrupted run has not of all."""
+    written = ""
+    if said := ablate_tables.sentences(dataset):
+        *sentences, conclusion = said
+        listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        written += (
+            "<h2>What decides the order</h2><p>The same question under other conditions, on data of their own: is it "
+            "fine detail (small variance) that freezes first as data get scarce, or the salient directions, as the "
+            f"literature has it? {escape(conclusion)}</p>"
+            + html.figure(
+                plots.ablations(dataset),
+                "Freeze-out size of every variance under each condition.",
+                "<strong>Ablations.</strong> A row is a condition, a marker the size above which a variance is free, "
+                "with its interval; arrows point beyond the grid. Blue rows: fine detail freezes first; orange rows: "
+                "salient directions do.",
+            )
+            + f"<details><summary>What each experiment found, in words</summary><ul>{listed}</ul></details>"
         )
-        + f"<details><summary>What each experiment found, in words</summary><ul>{listed}</ul></details>"
-    )
-    if toy is not None:
-        written += html.figure(
+    if toy is not None and (toy.exact["complete"].values == 1).any():
+        written += "<h2>The figure of the paper</h2>" + html.figure(
             plots.toy_gaps(toy),
             "Position of the largest gap of the spectrum against noise variance and dataset size.",
-            f"<strong>The figure of the paper.</strong> {escape(ablate_tables.toy_sentence(toy))}",
+            f"<strong>Positions of gaps.</strong> {escape(ablate_tables.toy_sentence(toy))}",
         )
     return written
 

@@ -8,7 +8,18 @@ import pytest
 from rich.console import Console
 
 import theory
-from geomem_jax import ablate, ablate_job, ablate_tables, calibrate, calibration_model, referee, results, rival_laws
+from geomem_jax import (
+    ablate,
+    ablate_job,
+    ablate_tables,
+    calibrate,
+    calibration_model,
+    referee,
+    results,
+    rival_laws,
+    toy_gaps,
+    toy_networks,
+)
 from geomem_jax.config import ReportOptions
 from geomem_jax.errors import InputError
 
@@ -89,6 +100,22 @@ def test_it_has_the_calibration_with_the_best_law_first_and_the_ablations(run, t
     assert "one &lt;way&gt;" in page
     assert "<way>" not in page
     assert page.index("What decides the order") < page.index("When a training point is copied")
+
+
+def test_of_ablations_what_is_measured_is_told(monkeypatch):
+    monkeypatch.setattr("geomem_jax.plots.png", lambda figure: b"")
+    plan = toy_gaps.Plan((20, 40), (0.1, 0.5), 2, 3)
+    toy = ablate_job.prepare_toy(plan, toy_networks.Plan((1,), (20, 40), 2), {})
+    condition = ablate.Condition("f", "one", ((2, 1.0), (2, 0.1)), (2, 8), (0.1,))
+    unmeasured = ablate_job.prepare(ablate_job.Job((condition,), None, None, 6, 4, 0), {})
+    paper_alone = ablate_job.prepare(ablate_job.Job((), None, None, 6, 4, 0), {})
+    for nothing in (unmeasured, paper_alone):
+        assert referee.ablation_section(nothing, toy) == referee.ablation_section(nothing, None) == ""
+    toy.exact["count"].loc[{"seed": 0, "above": 25}] = 2
+    toy.exact["complete"].loc[{"seed": 0}] = 1
+    written = referee.ablation_section(paper_alone, toy)
+    assert "The figure of the paper" in written
+    assert "What decides the order" not in written
 
 
 def test_every_number_of_the_model_has_a_meaning():
