@@ -254,6 +254,14 @@ def orders(dataset: xr.Dataset) -> dict[str, dict[int, Order]]:
     return found
 
 
+def toy_scores(toy: Toy) -> list[tuple[int | None, xr.Dataset]]:
+    """List the exact score (``None``), and networks by their training step."""
+    networks = toy.networks
+    return [(None, toy.exact)] + [
+        (int(step), networks.sel(training_step=step)) for step in networks["training_step"].values
+    ]
+
+
 def toy_cells(toy: xr.Dataset) -> Iterator[tuple[str, str, str, np.ndarray]]:
     """Walk over the paper's figure.
 

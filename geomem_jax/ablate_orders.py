@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from geomem_jax.ablate import TITLES
-from geomem_jax.freeze_out import largest_crossing
+from geomem_jax.freeze_out import first_to_freeze, largest_crossing
 from geomem_jax.statistics import Bootstrap, concordance, expanded_bootstrap, expanded_percentile, percentile_interval
 
 
@@ -76,11 +76,7 @@ def order(variance: np.ndarray, grid: np.ndarray, response: np.ndarray, *, boots
 
 def verdict(found: Order) -> str:
     """``"fine first"``, ``"salient first"``, ``"undecided"`` or ``"no order"``."""
-    if np.isnan(found.tau.estimate):
-        return "no order"
-    if found.tau.lower > 0:
-        return "fine first"
-    return "salient first" if found.tau.upper < 0 else "undecided"
+    return first_to_freeze(found.tau)
 
 
 def tau_in_words(found: Order) -> str:

@@ -14,7 +14,6 @@ from geomem_jax.statistics import Bootstrap
 LOST = 25  # the position that the paper reads as salient directions that are lost
 MEMORIZED = 2  # how many times more a network that memorized loses at fresh points, at some noise
 RARE = 0.05  # a share below which it is not said to be seen
-PLACES = {"origin": "origin", "held_out": "fresh points", "train": "training points"}
 
 
 def _end(found: Order, group: int, grid: tuple[float, float], along_time: bool) -> str:
@@ -67,9 +66,9 @@ def _share(found: Bootstrap) -> str:
 
 def _scores(toy: Toy) -> list[tuple[str, xr.Dataset]]:
     """The exact score, and networks at every training step, with what they are called."""
-    return [("exact score", toy.exact)] + [
-        (f"networks, {step} steps", toy.networks.sel(training_step=step))
-        for step in toy.networks["training_step"].values
+    return [
+        ("exact score" if step is None else f"networks, {step} steps", counted)
+        for step, counted in ablate_job.toy_scores(toy)
     ]
 
 
@@ -111,7 +110,8 @@ def _seen(counted: xr.Dataset) -> list[tuple[str, str, str]]:
         few, many = (toy_gaps.share(one, LOST) for one in (counts[0], counts[-1]))
         if max(float(few.estimate), float(many.estimate)) >= RARE:
             kind = _kind(toy_gaps.fall(counts[0], counts[-1], LOST))
-            found.append((kind, data, f"{data}, {PLACES[point]}, {reading} ({_share(few)} and {_share(many)})"))
+            place = f"{data}, {toy_gaps.PLACES[point]}, {reading}"
+            found.append((kind, data, f"{place} ({_share(few)} and {_share(many)})"))
     return found
 
 
@@ -205,8 +205,13 @@ def sentences(dataset: xr.Dataset) -> list[str]:
         ablate_orders.sentence(letter, {labels[row]: one for row, one in rows.items()})
         for letter, rows in found.items()
     ]
-    every = [(data[row], places[row], one) for rows in found.values() for row, one in rows.items()]
-    return [*said, ablate_orders.conclusion(every)] if every else []
+    # One condition may stand under several letters; it has the same numbers there, and counts once.
+    every = {
+        dataset["response"].values[row].tobytes() + dataset["grid"].values[row].tobytes(): (data[row], places[row], one)
+        for rows in found.values()
+        for row, one in rows.items()
+    }
+    return [*said, ablate_orders.conclusion(list(every.values()))] if every else []
 
 
 def write(dataset: xr.Dataset, toy: Toy | None, console: Console) -> None:

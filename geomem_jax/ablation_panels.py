@@ -83,9 +83,9 @@ def collapse(axes: Any, dataset: xr.Dataset, rows: list[tuple[int, Order]], limi
 
 def legend(figure: Any, axes: Any, title: str) -> None:
     """Explain markers and shades, above all panels; handles are drawn nowhere on ``axes``."""
-    names = ("largest variance (salient)", "", "", "smallest variance (fine detail)")
+    names = ("largest variance (salient)", "second", "third", "smallest variance (fine detail)")
     handles = [
-        axes.plot(panels.BLANK, panels.BLANK, marker, color=color, markersize=6, label=name or " ")[0]
+        axes.plot(panels.BLANK, panels.BLANK, marker, color=color, markersize=6, label=name)[0]
         for (color, marker), name in zip(_styles(4), names, strict=True)
     ]
     handles += [
@@ -151,3 +151,28 @@ def compose_orders(figure: Figure, dataset: xr.Dataset) -> None:
     sets = dataset.sizes["seed"]
     title = f"Which directions freeze first? 95 % intervals over {sets} training sets (networks: fewer)"
     legend(figure, column[0], title)
+
+
+def compose_positions(figure: Figure, toy: ablate_job.Toy) -> None:
+    """Fill a figure, as high as there are scores and sizes: a panel for every reading, data and point class."""
+    blocks: dict[tuple[str, str, str], list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    for step, counted in ablate_job.toy_scores(toy):
+        for reading, data, point, counts in ablate_job.toy_cells(counted):
+            block = ("exact" if step is None else f"{step} steps", counted["dataset_size"].values, counts)
+            blocks.setdefault((reading, data, point), []).append(block)
+    rows = len(blocks) // len(toy_gaps.PLACES)
+    bars = sum(counted.sizes["dataset_size"] + 0.5 for _, counted in ablate_job.toy_scores(toy))
+    figure.set_figheight(1.2 + rows * (0.7 + 0.23 * bars))
+    grid = figure.subplots(rows, len(toy_gaps.PLACES), squeeze=False, sharey="row")
+    for axes, ((reading, data, point), of_cell) in zip(grid.flat, blocks.items(), strict=True):
+        positions(axes, of_cell, toy.exact["noise_variance"].values)
+        axes.set_title(f"{data}, {toy_gaps.PLACES[point]}, {reading}", loc="left")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("score, N (points)")
+    for axes in grid[-1]:
+        axes.set_xlabel("noise variance t (data units squared)")
+    title = (
+        "Position of the largest drop among the last 11 singular values of t ∇s (pale: at few points)\n"
+        "of the exact score and of trained networks, named by their training steps"
+    )
+    positions_legend(figure, grid[0, 0], title)

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from geomem_jax.formatting import format_interval
-from geomem_jax.freeze_out import FreezeOut, freeze_out_sizes, kendall_tau
+from geomem_jax.freeze_out import first_to_freeze, freeze_out_sizes, kendall_tau
 from geomem_jax.gains import is_complete
 from geomem_jax.results import NETWORK
 from geomem_jax.verdict import POINT
@@ -14,23 +14,12 @@ MODELS = {
     "empirical": "The exact denoiser of N points, to which perfect training leads",
     NETWORK: "Small networks trained on N points",
 }
-
-
-def order_in_words(measured: FreezeOut) -> str:
-    """Say which directions freeze first, as far as the interval over training sets of Kendall's tau allows.
-
-    Args:
-      measured: freeze-out sizes; tau is of them with minus the variance, positive if fine detail freezes first.
-    """
-    tau = kendall_tau(measured, -measured.variance, least=2)
-    if np.isnan(tau.estimate):
-        return "which directions freeze first cannot be seen at these dataset sizes"
-    low, high = (tau.estimate, tau.estimate) if np.isnan(tau.lower) else (tau.lower, tau.upper)
-    if low > 0:
-        return "fine detail (small variance) freezes first as data get scarce"
-    if high < 0:
-        return "salient directions (large variance) freeze first as data get scarce"
-    return "which directions freeze first is undecided"
+ORDERS = {
+    "fine first": "fine detail (small variance) freezes first as data get scarce",
+    "salient first": "salient directions (large variance) freeze first as data get scarce",
+    "undecided": "which directions freeze first is undecided",
+    "no order": "which directions freeze first cannot be seen at these dataset sizes",
+}
 
 
 def answers(dataset: xr.Dataset, t: float) -> list[str]:
@@ -53,5 +42,6 @@ def answers(dataset: xr.Dataset, t: float) -> list[str]:
             f"{format_interval(tuple(ends[at]), found.grid)} points at variance {found.variance[at]:.3g}"
             for at in ((0, -1) if len(ends) > 1 else (0,))
         )
-        said.append(f"{model}: {order_in_words(found)}. Directions are free above {sizes}.")
+        order = ORDERS[first_to_freeze(kendall_tau(found, -found.variance, least=2))]
+        said.append(f"{model}: {order}. Directions are free above {sizes}.")
     return said

@@ -287,6 +287,23 @@ def kendall_tau(measured: FreezeOut, predicted: np.ndarray, least: int = 3) -> B
     return Bootstrap(estimate, *percentile_interval(defined, expanded_percentile(measured.num_seeds)), replicates)
 
 
+def first_to_freeze(tau: Bootstrap) -> str:
+    """Say which directions freeze first as data get scarce, as far as an interval allows.
+
+    Args:
+      tau: Kendall's tau of freeze-out sizes or times with *minus* the variance, and its interval.
+
+    Returns:
+      ``"fine first"``, small variances; ``"salient first"``, large ones; ``"undecided"``; ``"no order"``, if no pair
+      can be told apart.
+    """
+    if np.isnan(tau.estimate):
+        return "no order"
+    if tau.lower > 0:
+        return "fine first"
+    return "salient first" if tau.upper < 0 else "undecided"
+
+
 def size_errors(
     dataset: xr.Dataset, rung: str, point: str, t: float, law: str, *, bootstrap_seed: int = 0
 ) -> SizeErrors:

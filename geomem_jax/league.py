@@ -47,6 +47,7 @@ from geomem_jax.league_cells import (
     rejects,
     seeds_needed,
     separation,
+    threshold,
 )
 from geomem_jax.results import POINT_CLASSES
 from geomem_jax.statistics import Estimate, critical_t
@@ -196,8 +197,7 @@ def _row(
     decided = np.any([decides(own, other, comparisons) for other in rivals], axis=0) if rivals else tested & False
     outcome, left, needed = _outcome(law.name, cells, comparisons)
     count = max(int(tested.sum()), 1)
-    sharing = count if outcome == "rejected" else max(comparisons, 1)
-    deviates = np.abs(own.face_score) > critical_t(ALPHA, sharing, own.degrees)
+    deviates = np.abs(own.face_score) > threshold(own, max(comparisons, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.abs(own.measured / own.predicted - 1)[deviates]
     return Row(

@@ -178,9 +178,14 @@ def rejects(cells: Cells, comparisons: int) -> np.ndarray:
     return np.abs(cells.score) > critical_t(ALPHA, max(comparisons, 1), cells.degrees)
 
 
+def threshold(cells: Cells, comparisons: int) -> np.ndarray:
+    """Score beyond which a cell contradicts its law: at the level of all cells or, once one rejects, of the row."""
+    return _within_row(cells) if rejects(cells, comparisons).any() else critical_t(ALPHA, comparisons, cells.degrees)
+
+
 def contradicts(cells: Cells, comparisons: int) -> np.ndarray:
     """Which cells contradict their law: none of a law that no cell rejects."""
-    return np.abs(cells.score) > (_within_row(cells) if rejects(cells, comparisons).any() else np.inf)
+    return np.abs(cells.score) > threshold(cells, comparisons)
 
 
 def decides(cells: Cells, other: Cells, comparisons: int) -> np.ndarray:

@@ -223,32 +223,8 @@ def toy_gaps(toy: ablate_job.Toy) -> Figure:
     Args:
       toy: with one training set of the exact score measured or more; networks that are not are left out.
     """
-    points = {"origin": "origin", "held_out": "fresh points", "train": "training points"}
-    networks = toy.networks
-    scores = [("exact", toy.exact)] + [
-        (f"{step} steps", networks.sel(training_step=step)) for step in networks["training_step"].values
-    ]
-    blocks: dict[tuple[str, str, str], list[tuple[str, np.ndarray, np.ndarray]]] = {}
-    for name, counted in scores:
-        for reading, data, point, counts in ablate_job.toy_cells(counted):
-            block = (name, counted["dataset_size"].values, counts)
-            blocks.setdefault((reading, data, point), []).append(block)
-    rows = len(blocks) // len(points)
-    bars = sum(counted.sizes["dataset_size"] + 0.5 for _, counted in scores)
-    with _figure(1.2 + rows * (0.7 + 0.23 * bars)) as figure:
-        grid = figure.subplots(rows, len(points), squeeze=False, sharey="row")
-        for axes, ((reading, data, point), of_cell) in zip(grid.flat, blocks.items(), strict=True):
-            ablation_panels.positions(axes, of_cell, toy.exact["noise_variance"].values)
-            axes.set_title(f"{data}, {points[point]}, {reading}", loc="left")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("score, N (points)")
-        for axes in grid[-1]:
-            axes.set_xlabel("noise variance t (data units squared)")
-        title = (
-            "Position of the largest drop among the last 11 singular values of t ∇s (pale: at few points)\n"
-            "of the exact score and of trained networks, named by their training steps"
-        )
-        ablation_panels.positions_legend(figure, grid[0, 0], title)
+    with _figure() as figure:
+        ablation_panels.compose_positions(figure, toy)
     return figure
 
 

@@ -153,7 +153,7 @@ def print_league(found: "League", t: float) -> None:
     shown = [name for name in header if name != "t"]
     drawn = Table(
         title=f"Which law predicts the gains? t = {t:.3g}, family-wise level {100 * found.alpha:g} %",
-        caption="like: indistinguishable from; in the limit: with the finite-size error of a law for many directions; "
+        caption="like: indistinguishable from; in the limit: of many directions; "
         "N* off by: at most; log score: mean over cells, less that of the best law, in nats; dimension: measured less "
         "predicted; detects: factor in N* that the run could have detected",
         caption_justify="left",

@@ -36,7 +36,8 @@ VARIANCES = np.repeat([1.0, 0.09, 1e-4], [2, 5, 23])
 SIZES = (250, 500, 1000, 20_000)
 POSITIONS = {23: "both visible", 25: "salient lost", 28: "only salient visible"}
 READINGS = ("jacobian", "released")
-POINTS = ("origin", "held_out", "train")
+PLACES = {"origin": "origin", "held_out": "fresh points", "train": "training points"}
+POINTS = tuple(PLACES)
 DATA = ("Gaussian", "normalized")
 SHOWN = 11
 

@@ -5,6 +5,7 @@ import io
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 from rich.console import Console
 
 import theory
@@ -116,6 +117,14 @@ def test_of_ablations_what_is_measured_is_told(monkeypatch):
     written = referee.ablation_section(paper_alone, toy)
     assert "The figure of the paper" in written
     assert "What decides the order" not in written
+
+
+def test_a_condition_under_two_letters_counts_once(tmp_path):
+    dataset = ablations(tmp_path / "ablations")
+    twice = xr.concat([dataset, dataset.isel(condition=[0])], "condition")
+    assert "holds under 1 of 2 conditions" in ablate_tables.sentences(twice)[-1]
+    twice["response"][2] += 0.01
+    assert "It reverses (fine detail first) under 2 of 3 conditions" in ablate_tables.sentences(twice)[-1]
 
 
 def test_every_number_of_the_model_has_a_meaning():
