@@ -99,9 +99,9 @@ def ablation_section(dataset: xr.Dataset, toy: ablate_job.Toy | None) -> str:
             + html.figure(
                 plots.ablations(dataset),
                 "Freeze-out size of every variance under each condition.",
-                "<strong>Ablations.</strong> A row is a condition, a marker the size (where N is fixed, above: the noise) "
-                "above which a variance is free, with its interval; arrows point beyond the grid. Blue rows: fine detail "
-                "freezes first; orange rows: salient directions do.",
+                "<strong>Ablations.</strong> A row is a condition, a marker the size (where N is fixed, above: the "
+                "noise) above which a variance is free, with its interval; arrows point beyond the grid. Blue rows: "
+                "fine detail freezes first; orange rows: salient directions do.",
             )
             + f"<details><summary>What each experiment found, in words</summary><ul>{listed}</ul></details>"
         )
