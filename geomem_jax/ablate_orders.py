@@ -20,6 +20,8 @@ from geomem_jax.ablate import TITLES
 from geomem_jax.freeze_out import first_to_freeze, largest_crossing
 from geomem_jax.statistics import Bootstrap, concordance, expanded_bootstrap, expanded_percentile, percentile_interval
 
+KINDS = ("salient first", "fine first", "undecided", "no order")
+
 
 class Order(NamedTuple):
     """The sequence of collapse under one condition; natural logarithms.
@@ -101,20 +103,27 @@ def sentence(letter: str, found: dict[str, Order]) -> str:
     return f"({letter}) {TITLES[letter]}. {'. '.join(part[0].upper() + part[1:] for part in parts)}."
 
 
-def conclusion(found: list[tuple[str, str, Order]]) -> str:
+def conclusion(found: list[tuple[str, str, Order]]) -> tuple[str, str]:
     """Answer the paper's claim: how often each order is found, and for which data and at which points.
 
     Args:
       found: data (Gaussian or normalized), place and order of every condition.
+
+    Returns:
+      Counts, in a sentence, and where each order is found.
     """
-    said = []
-    for kind, words in (
-        ("salient first", "'Salient features collapse first' holds under"),
-        ("fine first", "It reverses (fine detail first) under"),
-        ("undecided", "Undecided:"),
-        ("no order", "Without an order:"),
-    ):
-        places = Counter(f"{data} data at {place}" for data, place, one in found if verdict(one) == kind)
-        where = "; ".join(f"{place} ({count})" for place, count in places.most_common())
-        said.append(f"{words} {places.total()} of {len(found)} conditions" + (f": {where}." if where else "."))
-    return " ".join(said)
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    for data, place, one in found:
+        counts[verdict(one)][f"{data} data at {place}"] += 1
+    salient, fine, undecided, none = (counts[kind].total() for kind in KINDS)
+    answer = (
+        f"Of {len(found)} conditions {fine} have fine detail first and {salient} salient directions, as in 'salient "
+        f"features collapse first'; {undecided} {'is' if undecided == 1 else 'are'} undecided, {none} "
+        f"{'has' if none == 1 else 'have'} no order (intervals of 95 % each)."
+    )
+    where = [
+        f"{kind[0].upper()}{kind[1:]}: {'; '.join(f'{place} ({count})' for place, count in places.most_common())}."
+        for kind, places in counts.items()
+        if places
+    ]
+    return answer, " ".join(where)

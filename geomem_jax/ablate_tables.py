@@ -198,7 +198,7 @@ def toy_sentence(toy: Toy) -> str:
 
 
 def sentences(dataset: xr.Dataset) -> list[str]:
-    """Say what every experiment found, and last what follows of all of them; nothing if none is measured."""
+    """Say what every experiment found, and last what follows of all: how often each order, and where; or nothing."""
     found = ablate_job.orders(dataset)
     labels, data, places = (dataset[name].values.astype(str) for name in ("label", "data", "place"))
     said = [
@@ -211,7 +211,7 @@ def sentences(dataset: xr.Dataset) -> list[str]:
         for rows in found.values()
         for row, one in rows.items()
     }
-    return [*said, ablate_orders.conclusion(list(every.values()))] if every else []
+    return [*said, *ablate_orders.conclusion(list(every.values()))] if every else []
 
 
 def write(dataset: xr.Dataset, toy: Toy | None, console: Console) -> None:

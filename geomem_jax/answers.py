@@ -1,47 +1,119 @@
 """What a run found, for a reader who knows neither this package nor its words: which directions freeze first."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 
 from geomem_jax.formatting import format_interval
-from geomem_jax.freeze_out import first_to_freeze, freeze_out_sizes, kendall_tau
-from geomem_jax.gains import is_complete
+from geomem_jax.freeze_out import FROZEN_BELOW, first_to_freeze, freeze_out_sizes, kendall_tau
+from geomem_jax.gains import distinct_variances, is_complete
 from geomem_jax.results import NETWORK
 from geomem_jax.verdict import POINT
 
 MODELS = {
-    "linear": "The best linear denoiser of N points",
-    "empirical": "The exact denoiser of N points, to which perfect training leads",
-    NETWORK: "Small networks trained on N points",
+    "linear": "linear: the best linear denoiser",
+    "empirical": "empirical: the exact denoiser, to which perfect training leads",
+    NETWORK: "network: small trained networks",
 }
-ORDERS = {
-    "fine first": "fine detail (small variance) freezes first as data get scarce",
-    "salient first": "salient directions (large variance) freeze first as data get scarce",
-    "undecided": "which directions freeze first is undecided",
-    "no order": "which directions freeze first cannot be seen at these dataset sizes",
+FIRST = {
+    "fine first": "fine detail",
+    "salient first": "salient directions",
+    "undecided": "undecided",
+    "no order": "not seen at these sizes",
 }
 
 
-def answers(dataset: xr.Dataset, t: float) -> list[str]:
-    """Say of every model made of N points in which order its directions freeze, and at which sizes.
+class Answer(NamedTuple):
+    """Of one model made from N points.
+
+    Attributes:
+      rung: the model.
+      model: what it is, in words.
+      first: which directions freeze first as data get scarce.
+      largest, smallest: size above which the directions of the largest and the smallest variance are free, with its
+        interval.
+      median: above which at half of the points those of the largest are.
+    """
+
+    rung: str
+    model: str
+    first: str
+    largest: str
+    smallest: str
+    median: str
+
+
+def answers(dataset: xr.Dataset, t: float) -> list[Answer]:
+    """Say of every model made from N points in which order its directions freeze, and at which sizes.
 
     Args:
       dataset: a result, possibly incomplete.
       t: noise variance, one of the grid.
 
     Returns:
-      A sentence or two for each model that is measured.
+      One for each model that is measured.
     """
     said = []
     for rung, model in MODELS.items():
         if rung not in dataset["rung"].values or not is_complete(dataset, rung).any():
             continue
-        found = freeze_out_sizes(dataset, rung, POINT, t)
-        ends = np.stack([found.log_value, found.log_lower, found.log_upper], axis=1)
-        sizes = " and ".join(
-            f"{format_interval(tuple(ends[at]), found.grid)} points at variance {found.variance[at]:.3g}"
-            for at in ((0, -1) if len(ends) > 1 else (0,))
+        found, median = (freeze_out_sizes(dataset, rung, POINT, t, statistic) for statistic in ("mean", "median"))
+        largest, smallest, half = (
+            format_interval((one.log_value[at], one.log_lower[at], one.log_upper[at]), one.grid)
+            for one, at in ((found, 0), (found, -1), (median, 0))
         )
-        order = ORDERS[first_to_freeze(kendall_tau(found, -found.variance, least=2))]
-        said.append(f"{model}: {order}. Directions are free above {sizes}.")
+        first = FIRST[first_to_freeze(kendall_tau(found, -found.variance, least=2))]
+        said.append(Answer(rung, model, first, largest, smallest, half))
     return said
+
+
+def in_words(found: Sequence[Answer]) -> str:
+    """Answer the question in a sentence: which directions freeze first, and in which of the models."""
+    models: dict[str, list[str]] = {}
+    for one in found:
+        models.setdefault(one.first, []).append(one.rung)
+    where = {
+        first: "in all models" if len(models) == 1 else f"in the {' and the '.join(rungs)} model"
+        for first, rungs in models.items()
+    }
+    said = {
+        "fine detail": "fine detail (small variance) freezes first as data get scarce, {}",
+        "salient directions": "salient directions (large variance) freeze first as data get scarce, {}",
+        "undecided": "which freeze first is undecided {}",
+        "not seen at these sizes": "which freeze first cannot be seen at these dataset sizes {}",
+    }
+    text = "; ".join(said[first].format(where[first]) for first in models)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def unlearned(dataset: xr.Dataset, t: float) -> str:
+    """Say where networks move along directions without variance so far that small variances cannot be read.
+
+    There a perfect model does not move at all.  A direction is called free above half the gain of infinite data; where
+    what has not been learned alone gives that gain, this means nothing.
+
+    Args:
+      dataset: a result with networks.
+      t: noise variance, one of the grid.
+
+    Returns:
+      A sentence; nothing if every direction has variance, or no network is measured, or none moves so far.
+    """
+    null = dataset["variance"].values == 0
+    if not null.any() or not is_complete(dataset, NETWORK).any():
+        return ""
+    gain = dataset["gain"].sel(rung=NETWORK, point=POINT).transpose("noise_variance", "dataset_size", "seed", ...)
+    moved = gain.values[:, is_complete(dataset, NETWORK)][..., null].mean(axis=-1)
+    noise, smallest = dataset["noise_variance"].values, distinct_variances(dataset).variance[-1]
+    hidden = (moved >= FROZEN_BELOW * (smallest / (smallest + noise))[:, None]).sum(axis=1)
+    ends = {int(np.argmin(np.abs(noise - t))), int(np.argmax(noise))}
+    if not hidden.any():
+        return ""
+    counts = [f"{hidden[at]} of {moved.shape[1]} at t = {noise[at]:.3g}" for at in sorted(ends, key=noise.item)]
+    return (
+        f"Some networks have not learned to stand still along the {null.sum()} directions without variance, and move "
+        f"there as far as half of what infinite data give variance {smallest:.3g} ({' and '.join(counts)}): whether "
+        "small variances are frozen in them cannot be said."
+    )

@@ -13,7 +13,7 @@ def format_size(log_size: float, grid: tuple[float, float] | None = None) -> str
 
     Example:
       >>> format_size(7.44), format_size(10000.0), format_size(float("inf"), (2, 16384)), format_size(-3.0)
-      ('1.7e3', '10^4343', '> 16384', '< 1')
+      ('1700', '10^4343', '> 16384', '< 1')
     """
     if np.isnan(log_size):
         return "n/a"
@@ -26,10 +26,10 @@ def format_size(log_size: float, grid: tuple[float, float] | None = None) -> str
     decades = log_size / np.log(10)
     if decades >= 16:
         return f"10^{decades:.0f}"
-    size = np.exp(log_size)
-    if size < 999.5:
-        return f"{size:.3g}"
-    mantissa, exponent = f"{size:.1e}".split("e")
+    three = f"{np.exp(log_size):.3g}"
+    if decades < 6:
+        return f"{float(three):.15g}"
+    mantissa, exponent = three.split("e")
     return f"{mantissa}e{int(exponent)}"
 
 

@@ -96,6 +96,35 @@ def table(found: League, rows: Sequence[Row] | None = None) -> tuple[tuple[str, 
     return HEADER, lines
 
 
+SUMMARY_HEADER = ("model", "at", "laws that agree", "rejected", "not decided")
+
+
+def _undecided(rows: Sequence[Row]) -> str:
+    """Name laws that are neither, with what would decide, if anything."""
+    names = ", ".join(label(row.law) for row in rows)
+    if not all(row.tested for row in rows):
+        return f"{names} (not tested)"
+    needed = [row.seeds_needed for row in rows if np.isfinite(row.seeds_needed)]
+    more = f"{max(needed):.0f} training sets would decide, there are {rows[0].num_seeds}" if needed else "too alike"
+    return f"{names} ({more})"
+
+
+def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and one line for every rung, step and point class: which laws agree, which are rejected, which neither."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        model = row.rung if row.step is None else f"{row.rung}, {row.step} steps"
+        groups.setdefault((model, POINTS[row.point]), []).append(row)
+    lines: list[tuple[str, ...]] = []
+    for place, held in groups.items():
+        agree, rejected = ([row for row in held if row.outcome == outcome] for outcome in ("agrees", "rejected"))
+        left = [row for row in held if row.outcome not in ("agrees", "rejected")]
+        agreeing = ", ".join(f"{label(row.law)}{verdict(row).removeprefix('agrees')}" for row in agree)
+        named = ", ".join(label(row.law) for row in rejected)
+        lines.append((*place, agreeing or "none", named or "none", _undecided(left) if left else "none"))
+    return SUMMARY_HEADER, lines
+
+
 def describe(row: Row) -> str:
     """One sentence or two: the verdict on a law, how far it is off, and what the run could have detected.
 

@@ -14,7 +14,7 @@ from geomem_jax import curves, panels, phase_diagrams
 from geomem_jax.formatting import format_size, spaced
 from geomem_jax.freeze_out import FROZEN_BELOW, laws, predicted_sizes
 from geomem_jax.gains import distinct_variances, grid_position, predicted_relative_gain
-from geomem_jax.laws import LAWS_OF
+from geomem_jax.laws import LAWS_OF, label
 from geomem_jax.panels import Figure
 from geomem_jax.phase_diagrams import TRAINED, Diagram, Shares, Times, frozen_shares, shares
 from geomem_jax.phases import COPYING_FROM, PHASES
@@ -29,7 +29,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "unknown": {"facecolor": "white", "hatch": "oo"},
 }
 HATCH_COLOR = "0.75"
-LAW_COLOR = "#d55e00"
+FLOW_COLOR = "#d55e00"
 OUTLINE = {"color": "white", "linewidth": 4.0}  # of a line that stands out from light and dark cells
 POINTS = {"train": "training points", "held_out": "held-out points"}
 LAWS = {"train": ("linear", "planted"), "held_out": ("linear", "empirical")}  # of gains at either kind of points
@@ -60,18 +60,18 @@ def _legend(figure: Figure, axes: Any, found: Sequence[Diagram]) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=len(shown))
 
 
-def boundaries(axes: Any, found: Diagram, relative_gain: np.ndarray, law: str) -> None:
+def boundaries(axes: Any, found: Diagram, relative_gain: np.ndarray, law: str, color: str) -> None:
     """Draw where a law of relative gains ``(n, m, g)`` freezes the first direction, and where the last."""
     if min(relative_gain.shape[:2]) < 2:
         return
     for values, line, which in ((relative_gain.min(-1), "-", "first"), (relative_gain.max(-1), ":", "last")):
         frozen = values < FROZEN_BELOW
         if frozen.any() and not frozen.all():
-            for color, width in ((OUTLINE["color"], OUTLINE["linewidth"]), (LAW_COLOR, 2.0)):
-                style = {"colors": color, "linestyles": line, "linewidths": width}
+            for shade, width in ((OUTLINE["color"], OUTLINE["linewidth"]), (color, 2.0)):
+                style = {"colors": shade, "linestyles": line, "linewidths": width}
                 axes.contour(found.dataset_size, found.other, values.T, [FROZEN_BELOW], **style)
             label = f"{law}: {which} direction freezes"
-            axes.plot(panels.BLANK, panels.BLANK, color=LAW_COLOR, linestyle=line, linewidth=2, label=label)
+            axes.plot(panels.BLANK, panels.BLANK, color=color, linestyle=line, linewidth=2, label=label)
 
 
 def law_boundaries(axes: Any, dataset: xr.Dataset, found: Diagram, rung: str) -> None:
@@ -79,18 +79,19 @@ def law_boundaries(axes: Any, dataset: xr.Dataset, found: Diagram, rung: str) ->
     stored = [law for law in LAWS_OF[rung] if law in laws(dataset)]
     if stored:
         measured = np.isin(dataset["dataset_size"].values, found.dataset_size)
-        boundaries(axes, found, predicted_relative_gain(dataset, stored[-1])[measured], "law of the rung")
+        relative, color = predicted_relative_gain(dataset, stored[-1])[measured], panels.STYLES[rung].color
+        boundaries(axes, found, relative, f"{label(stored[-1])} law", color)
 
 
 def predicted_times(axes: Any, times: Times) -> None:
     """Draw the times that theory predicts for the exact empirical score, over the dataset size."""
-    for values, line, label in (
+    for values, line, name in (
         (times.onset, "--", "onset t_o"),
         (times.condensation, "-", "condensation t_c"),
         (times.best, ":", "best generalization t_g"),
     ):
         axes.plot(times.dataset_size, values, **OUTLINE)
-        axes.plot(times.dataset_size, values, color="black", linestyle=line, linewidth=2, label=label)
+        axes.plot(times.dataset_size, values, color="black", linestyle=line, linewidth=2, label=name)
 
 
 def share_map(axes: Any, found: Diagram, values: np.ndarray) -> Any:
@@ -120,7 +121,7 @@ def trained_map(axes: Any, dataset: xr.Dataset, found: Diagram, t: float, point:
     cells(axes, found, "training steps")
     if is_predicted(dataset):
         measured = np.isin(dataset["training_step"].values, found.other)
-        boundaries(axes, found, _flow(dataset, t)[:, measured], "gradient flow")
+        boundaries(axes, found, _flow(dataset, t)[:, measured], "gradient flow", FLOW_COLOR)
     else:
         view = at_step(dataset, int(found.other[-1]))
         for law in LAWS[point]:
@@ -247,8 +248,10 @@ def compose_noise(figure: Figure, dataset: xr.Dataset) -> None:
     grid[0, 0].set_xlim(panels.cell_edges(dataset["dataset_size"].values)[[0, -1]])
     bar = body.colorbar(share, ax=list(grid[1:].flat), label="share that is frozen", pad=0.01)
     bar.ax.set_ylim(0, 1)
-    lines = [line for axes in grid[0, :2] for line in axes.get_legend_handles_labels()[0]]
-    body.legend(handles=lines, loc="outside lower center", ncols=len(lines))
+    named: dict[str, Any] = {}  # of lines in several panels one
+    for axes in grid[:2].flat:
+        named |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    body.legend(handles=list(named.values()), loc="outside lower center", ncols=4)
     _legend(body, grid[0, 0], found)
     note = "Copying: mean participation ratio at noised training points from 1/2 on, of the empirical rung alone."
     figure.supxlabel(note, fontsize=10)

@@ -28,15 +28,16 @@ from geomem_jax import (
 )
 from geomem_jax.config import ReportOptions
 from geomem_jax.errors import InputError
+from geomem_jax.formatting import format_interval
 
 REPORT = "full_report.html"
 MEANINGS = {
-    "log_capacity": ("log N*", "the log size at which the weights of the two laws are equal"),
+    "log_capacity": ("log capacity", "the log size at which the weights of the two laws are equal"),
     "width": ("width", "of the crossover, in e-folds of N"),
     "advantage": ("advantage a", "nats: a network that memorized acts as the exact score of e^a times as many points"),
     "tilt": ("tilt", "how much later, in e-folds of N, a variance crosses over than one an e-fold larger"),
     "floor": ("floor", "log of the effective noise of infinite data over t"),
-    "set_spread": ("spread over sets", "standard deviation of log N* over training sets"),
+    "set_spread": ("spread over sets", "standard deviation of the log capacity over training sets"),
     "spread": ("spread over networks", "standard deviation of the log effective noise"),
     "residual": ("residual", "standard deviation of gains about one effective noise"),
 }
@@ -62,27 +63,34 @@ def calibration_section(
         for one in sorted(scores, key=lambda one: one.below_best)
     ]
     sizes = ", ".join(map(str, found.dataset_size))
+    numbers = html.table(
+        f"Posterior at noise variance t = {found.t:.3g}: medians with 95 % intervals. Where posterior and prior are "
+        "alike, the data say nothing.",
+        ("number", "posterior", "prior, 95 %", "R-hat", "effective draws", "meaning"),
+        rows,
+    )
+    densities = html.table(
+        "Rival laws: log density (nats) of the gains at each dataset size, predicted from all others.",
+        ("law", "log density", "below the best", "standard error"),
+        rivals,
+    )
+    capacity = found.parameters["log_capacity"]
+    size = format_interval((capacity.median, capacity.lower, capacity.upper), (1, float("inf")))
     return (
-        "<h2>Where networks stand between the laws</h2><p>The effective noise of a network is taken to pass from that "
-        "of the empirical law to that of the linear law as N grows beyond its memorization capacity N*; a few numbers "
-        "more say how gains scatter about this. They are inferred from the gains of the networks "
-        f"at held-out points, N = {sizes}. Where posterior and prior are alike, the data say nothing.</p>"
-        + html.table(
-            f"Posterior at noise variance t = {found.t:.3g}: medians with 95 % intervals.",
-            ("number", "posterior", "prior, 95 %", "R-hat", "effective draws", "meaning"),
-            rows,
-        )
-        + html.table(
-            "Rival laws: log density (nats) of the gains at each dataset size, predicted from all others.",
-            ("law", "log density", "below the best", "standard error"),
-            rivals,
-        )
+        f"<h2>Where networks stand between the laws</h2><p>They leave memorization at {size} points, their <em>capacity"
+        "</em>: from there on their effective noise is nearer to that of the linear than to that of the empirical law. "
+        f"Of the laws, <em>{escape(rivals[0][0])}</em> predicts gains at sizes left out best.</p>"
         + html.figure(
             plots.calibration(dataset, found),
             "Relative gains of networks with predictive bands, and the posterior of the memorization capacity.",
             f"<strong>Calibrated networks.</strong> {100 * found.covered:.0f} % of the measured gains lie within the "
             "bands, which hold 95 % of the gains of networks on new training sets.",
+            "Above, gains with the bands; below, what the gains say of the capacity and of the width of the crossover. "
+            "The effective noise of a network is taken to pass from that of the empirical law to that of the linear "
+            "law as N grows beyond the capacity; a few numbers more say how gains scatter about this. They are "
+            f"inferred from the gains of the networks at held-out points, N = {sizes}.",
         )
+        + html.folded("All numbers, and rival laws", numbers + densities)
     )
 
 
@@ -90,26 +98,30 @@ def ablation_section(dataset: xr.Dataset, toy: ablate_job.Toy | None) -> str:
     """Write what ablations say: sentences and figures of what is measured, which an interrupted run has not of all."""
     written = ""
     if said := ablate_tables.sentences(dataset):
-        *sentences, conclusion = said
-        listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        *sentences, answer, where = said
+        listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in (where, *sentences))
         written += (
             "<h2>What decides the order</h2><p>The same question under other conditions, on data of their own: is it "
-            "fine detail (small variance) that freezes first as data get scarce, or the salient directions, as the "
-            f"literature has it? {escape(conclusion)}</p>"
+            "fine detail (small variance) that freezes first as data get scarce, or the salient directions (large "
+            f"variance), as arXiv 2410.08727 has it? {escape(answer)}</p>"
             + html.figure(
                 plots.ablations(dataset),
                 "Freeze-out size of every variance under each condition.",
-                "<strong>Ablations.</strong> A row is a condition, a marker the size (where N is fixed, above: the "
-                "noise) above which a variance is free, with its interval; arrows point beyond the grid. Blue rows: "
-                "fine detail freezes first; orange rows: salient directions do.",
+                "<strong>Ablations.</strong> Blue rows: fine detail freezes first; orange rows: salient directions do.",
+                "A row is a condition, a marker the size (where N is fixed, above: the noise) above which a variance "
+                "is free, with its interval; arrows point beyond the grid. r: noise of variance r t is added to a "
+                "training point. √t e: each direction at its own point, √t along itself. 1-Y: frozen is where one "
+                "training point answers alone. EMA: the average of the weights over training.",
             )
-            + f"<details><summary>What each experiment found, in words</summary><ul>{listed}</ul></details>"
+            + html.folded("What each experiment found, in words", f"<ul>{listed}</ul>")
         )
     if toy is not None and (toy.exact["complete"].values == 1).any():
-        written += "<h2>The figure of the paper</h2>" + html.figure(
+        written += "<h2>The figure of arXiv 2410.08727</h2>" + html.figure(
             plots.toy_gaps(toy),
             "Position of the largest gap of the spectrum against noise variance and dataset size.",
-            f"<strong>Positions of gaps.</strong> {escape(ablate_tables.toy_sentence(toy))}",
+            "<strong>Positions of gaps.</strong> A colour is a position of the largest gap of the spectrum: the paper "
+            "reads the orange one as salient directions lost for want of data; it would then be seen at small N alone.",
+            escape(ablate_tables.toy_sentence(toy)),
         )
     return written
 

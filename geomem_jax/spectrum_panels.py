@@ -19,6 +19,7 @@ from geomem_jax.panels import BLANK, NOISE_LABEL, SIZE_LABEL, STYLES, Axes, Figu
 from geomem_jax.results import NETWORK
 
 TRACY_WIDOM_MEAN = -1.2065  # of the largest eigenvalue of real matrices, in units of its scale, from the edge
+HIGHEST = 1.2  # singular value; larger ones are drawn as an arrow at the upper edge
 VISIBLE = CONTRAST * RESOLUTION  # height from which a gap is seen, in units of a frozen direction
 
 
@@ -95,7 +96,9 @@ def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) ->
     for order in range(mean.shape[1]):
         interval = curves.Interval(mean[:, order], lower[:, order], upper[:, order])
         panels.bars(axes, noises, interval, style._replace(color="0.25" if rung == "linear" else style.color))
-    axes.set(xscale="log", ylim=(-0.03, 1.05), xlabel=NOISE_LABEL)
+    above = noises[np.nanmax(mean, axis=1, initial=0) > HIGHEST]
+    axes.plot(above, np.full(len(above), HIGHEST - 0.02), linestyle="none", marker="^", color=style.color)
+    axes.set(xscale="log", ylim=(-0.03, HIGHEST), xlabel=NOISE_LABEL)
     axes.set_title(f"{rung} rung, N = {n}", color=style.color, loc="left", pad=32)
 
 
@@ -122,7 +125,7 @@ def gap_against_noise(axes: Axes, dataset: xr.Dataset, at_size: int) -> None:
         panels.bars(
             axes, noises, interval, STYLES["linear"]._replace(color=color), f"below the first {dimension} directions"
         )
-    axes.axhline(VISIBLE, color="0.6", linewidth=0.8)
+    axes.axhline(VISIBLE, color="0.6", linewidth=0.8, label="a gap is seen from here on")
     axes.set(xscale="log", ylim=(0, None), xlabel=NOISE_LABEL, ylabel="height of the gap (1: frozen against free)")
     axes.set_title(f"gaps of the linear rung, N = {n}", color=STYLES["linear"].color, loc="left")
     if gaps.dimension.size:
@@ -149,6 +152,7 @@ def gap_dimension(axes: Axes, dataset: xr.Dataset, at_noise: int) -> None:
         mean = np.sum(values, axis=2, where=seen) / np.where(several, seen.sum(axis=2), np.nan)
         axes.plot(sizes, mean[:, at_noise], color=style.color, linestyle="none", marker=style.marker, label=rung)
     axes.axhline(rank, color="0.5", linewidth=0.8)
+    axes.text(sizes.min(), rank, "all directions that vary", color="0.4", va="bottom", fontsize=8)
     limits = sizes.min() / 1.2, sizes.max() * 1.2  # there may be nothing to draw
     axes.set(xscale="log", xlim=limits, ylim=(0, 1.15 * rank), xlabel=SIZE_LABEL)
     axes.set_ylabel("dimension within the total gap")

@@ -108,11 +108,14 @@ def test_words_name_every_condition_under_its_order():
     said = ablate_orders.sentence("f", orders)
     assert said.startswith("(f) definition of frozen. Fine first: one (τ = +1.00 [+1.00, +1.00]). Salient first: two")
     assert said.endswith("No order: three.")
-    said = ablate_orders.conclusion(
-        [("Gaussian", "held-out points", orders["one"]), ("normalized", "√t e_i", orders["two"])]
-    )
-    assert "'Salient features collapse first' holds under 1 of 2 conditions: normalized data at √t e_i (1)." in said
-    assert "It reverses (fine detail first) under 1 of 2 conditions: Gaussian data at held-out points (1)." in said
+    held_out = ("Gaussian", "held-out points", orders["one"])
+    answer, where = ablate_orders.conclusion([held_out, ("normalized", "√t e_i", orders["two"]), held_out])
+    assert answer.startswith("Of 3 conditions 2 have fine detail first and 1 salient directions, as in 'salient")
+    assert "; 0 are undecided, 0 have no order" in answer
+    assert where == "Salient first: normalized data at √t e_i (1). Fine first: Gaussian data at held-out points (2)."
+    answer, where = ablate_orders.conclusion([("Gaussian", "the origin", orders["three"])])
+    assert "0 are undecided, 1 has no order" in answer
+    assert where == "No order: Gaussian data at the origin (1)."
 
 
 # Responses
@@ -598,7 +601,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_numbers(small, tmp_path, 
         assert opened.attrs["random_seed"] == 2
     summary = (folder / "summary.txt").read_text("utf-8")
     assert "(f) definition of frozen." in summary
-    assert "'Salient features collapse first' holds under" in summary
+    assert "have fine detail first and" in summary
 
     calls = []
 

@@ -372,8 +372,8 @@ def test_the_table_holds_predictions_and_both_definitions():
     [
         (np.log(2.0), None, "2"),
         (np.log(212.4), None, "212"),
-        (np.log(999.7), None, "1.0e3"),
-        (np.log(1712.0), (2, 16384), "1.7e3"),
+        (np.log(999.7), None, "1000"),
+        (np.log(1712.0), (2, 16384), "1710"),
         (-np.inf, (2, 16384), "< 2"),
         (np.inf, (2, 16384), "> 16384"),
         (np.inf, (2, 12345678), "> 12345678"),

@@ -11,6 +11,7 @@ from scipy import stats
 import theory
 from geomem_jax import compare, league_cells, league_words, statistics, tables
 from geomem_jax.errors import InputError
+from geomem_jax.laws import label
 from theory.laws import linear_law, population_law
 
 from . import plotted
@@ -276,6 +277,35 @@ def test_sizes_dimension_and_order():
     spread = gains.sum("direction").std("seed", ddof=1).values[0] / np.sqrt(8)
     half = stats.t.isf(0.05 / 12, 7) * spread
     assert wrong.dimension_error.upper - error[0] == pytest.approx(half, rel=1e-3)
+
+
+def test_the_summary_names_every_law_once():
+    rows = compare.league(plotted.with_network(plotted.simulated())).rows
+    here = [row for row in rows if row.noise_variance == plotted.TIMES[1]]
+    _, lines = league_words.summary(here)
+    assert len({line[:2] for line in lines}) == len(lines)
+    for place in lines:
+        held = [row for row in here if (row.rung, league_words.POINTS[row.point]) == place[:2]]
+        for column, outcomes in ((2, ("agrees",)), (3, ("rejected",)), (4, ("undecided", "indistinguishable"))):
+            names = [label(row.law) for row in held if row.outcome in outcomes]
+            assert (place[column] == "none") == (names == [])
+            assert all(name in place[column] for name in names)
+    assert sum(place[column].count(",") + (place[column] != "none") for place in lines for column in (2, 3)) == sum(
+        row.outcome in ("agrees", "rejected") for row in here
+    )
+
+
+def test_what_would_decide_is_in_the_summary():
+    row = next(row for row in compare.league(plotted.simulated()).rows if row.outcome == "agrees")
+    few = row._replace(outcome="undecided", seeds_needed=12.0, num_seeds=2)
+    more, alike = few._replace(seeds_needed=30.0), few._replace(outcome="indistinguishable", seeds_needed=np.inf)
+    name = label(row.law)
+    for rows, said in (
+        ((few, more), f"{name}, {name} (30 training sets would decide, there are 2)"),
+        ((alike,), f"{name} (too alike)"),
+        ((few, more._replace(tested=0)), f"{name}, {name} (not tested)"),
+    ):
+        assert league_words.summary(rows)[1][0][4] == said
 
 
 def test_the_factor_of_sizes_in_words():

@@ -1,13 +1,14 @@
 """The report says what the result says and needs nothing outside itself."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 import theory
-from geomem_jax import compare, league_words, phase_diagrams, report
+from geomem_jax import answers, compare, league_words, phase_diagrams, report
 from geomem_jax.formatting import format_size
 
 from . import plotted
@@ -44,6 +45,7 @@ class Page(HTMLParser):
             self.in_cell = False
 
     def handle_data(self, data):
+        data = data.replace("\xa0", " ")
         self.words.append(data)
         if self.in_cell:
             self.tables[-1][-1][-1] += data
@@ -95,31 +97,67 @@ def test_the_parser_notices_references():
     assert page.tags == ["a", "script", "img"]
 
 
-def test_the_verdict_comes_first_and_the_table_is_that_of_the_comparison(ladder):
+# In the order of the page; the folded ones too.
+ANSWER, LAWS, LEAGUE_HERE, LEAGUE, SIZES, MEDIANS, CROSSINGS, SETTINGS = range(8)
+
+
+def test_the_answer_comes_first_then_the_laws_in_short(ladder):
+    _, page = ladder
+    dataset = plotted.simulated()
+    found = compare.verdict(dataset)
+    said = answers.answers(dataset, found.noise_variance)
+    header, *cells = page.tables[ANSWER]
+    assert header[:2] == ["model, made from N points", "freezes first"]
+    assert cells == [[one.model, one.first, one.largest, one.smallest] for one in said]
+    places = [page.text.index(text) for text in (answers.in_words(said), "Which law predicts it?", found.sentence)]
+    assert places == sorted(places)
+    rows = [row for row in compare.league(dataset).rows if np.isclose(row.noise_variance, found.noise_variance)]
+    rows = [row for row in rows if row.rung != "population" and row.point != "origin"]
+    header, lines = league_words.summary(rows)
+    assert page.tables[LAWS] == [list(line) for line in (header, *lines)]
+    assert "24 directions of variance 1 to 0.0312 and 8 without any" in page.text
+
+
+def test_what_is_open_is_read_in_five_minutes(ladder):
+    """At 200 words a minute; what is folded is read by those who ask."""
+    page = re.sub("<style>.*?</style>|<script>.*?</script>", "", ladder[0], flags=re.DOTALL)
+    innermost = "<details>(?:(?!<details>).)*?</details>"
+    folded = len(re.findall("<details>", page))
+    while re.search(innermost, page, flags=re.DOTALL):
+        page = re.sub(innermost, "", page, flags=re.DOTALL)
+    assert folded >= 12
+    assert len(Page(page).text.split()) < 900
+
+
+def test_the_table_of_sizes_is_that_of_the_comparison(ladder):
     _, page = ladder
     found = compare.verdict(plotted.simulated())
-    assert found.sentence in page.text
-    assert page.text.index(found.sentence) < page.text.index("Freeze-out sizes N* at noise variance")
     rows = compare.freeze_out_table(plotted.simulated(), found.noise_variance)
-    header, *cells = page.tables[0]
-    assert header[:2] == ["variance σ²", "directions"]
-    assert header[2:] == ["linear law", "linear, measured", "empirical law", "empirical, measured", "by median"]
-    assert len(cells) == len(rows) == 6
-    for row, (variance, multiplicity, *sizes) in zip(rows, cells, strict=True):
+    (header, *cells), (names, *medians) = page.tables[SIZES], page.tables[MEDIANS]
+    assert header == [
+        *("variance σ²", "directions", "linear law", "linear, measured"),
+        *("empirical law", "empirical, measured"),
+    ]
+    assert names == ["variance σ²", "directions", "linear", "empirical"]
+    assert len(cells) == len(medians) == len(rows) == 6
+    for row, (variance, multiplicity, *sizes), halves in zip(rows, cells, medians, strict=True):
         assert (float(variance), int(multiplicity)) == (row.variance, row.multiplicity)
         assert [sizes[0], sizes[2]] == [format_size(row.predicted[rung]) for rung in ("linear", "empirical")]
-        measured_sizes = (row.measured["linear"], row.measured["empirical"], row.measured_median["empirical"])
-        for cell, measured in zip((sizes[1], *sizes[3:]), measured_sizes, strict=True):
-            value, lower, upper = (format_size(end, row.grid["empirical"]) for end in measured)
-            assert cell in (value, f"{value} [{lower}, {upper}]")
-            assert ("[" in cell) == (not value == lower == upper)
+        for at, rung in enumerate(("linear", "empirical")):
+            for cell, measured in (
+                (sizes[2 * at + 1], row.measured[rung]),
+                (halves[2 + at], row.measured_median[rung]),
+            ):
+                value, lower, upper = (format_size(end, row.grid["empirical"]) for end in measured)
+                assert cell in (value, f"{value} [{lower}, {upper}]")
+                assert ("[" in cell) == (not value == lower == upper)
 
 
 @pytest.mark.usefixtures("unrendered")
 def test_an_exact_average_has_a_column_and_is_censored_as_measured(tmp_path):
     dataset = plotted.with_exact(plotted.simulated())
     _, page = written(dataset, tmp_path)
-    header, *cells = page.tables[0]
+    header, *cells = page.tables[SIZES]
     column = header.index("exact-average law")
     assert column == header.index("empirical law") + 1
     found = compare.verdict(dataset)
@@ -139,7 +177,7 @@ def test_the_league_is_there_at_one_noise_variance_and_at_all(ladder):
     found = compare.league(dataset)
     at = compare.verdict(dataset).noise_variance
     here = [row for row in found.rows if np.isclose(row.noise_variance, at)]
-    for table, rows in ((ladder[1].tables[1], here), (ladder[1].tables[2], found.rows)):
+    for table, rows in ((ladder[1].tables[LEAGUE_HERE], here), (ladder[1].tables[LEAGUE], found.rows)):
         header, cells = league_words.table(found, rows)
         assert table == [list(line) for line in (header, *cells)]
     assert 0 < len(here) < len(found.rows)
@@ -151,7 +189,7 @@ def test_the_league_is_there_at_one_noise_variance_and_at_all(ladder):
 
 
 def test_predicted_and_measured_crossings_are_both_there(ladder):
-    header, *cells = ladder[1].tables[3]
+    header, *cells = ladder[1].tables[CROSSINGS]
     assert header == ["N", "predicted t_c", "measured", "predicted / measured"]
     assert [int(row[0]) for row in cells] == list(plotted.SIZES[1:])
     ratios = [float(row[3]) for row in cells if row[3] != "n/a"]
@@ -161,7 +199,7 @@ def test_predicted_and_measured_crossings_are_both_there(ladder):
 
 
 def test_settings_are_shown(ladder):
-    settings = dict(ladder[1].tables[4])
+    settings = dict(ladder[1].tables[SETTINGS])
     assert settings["configuration: seeds"] == "8"
     assert settings["configuration: data"] == "default"
     assert settings["versions: jax"] == "0.10"
@@ -183,14 +221,14 @@ def test_many_variances_of_real_data(tmp_path):
     assert "All gains here are Gaussian-relative : divided by the Wiener gain" in page.text
     assert "N runs over nested subsets" in page.text
     assert "24 of 64 distinct variances, evenly spaced by rank." in page.text
-    assert len(page.tables[0]) == 1 + 24
+    assert len(page.tables[SIZES]) == 1 + 24
 
 
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
         (plotted.simulated(num_seeds=1), "1 training set of each size (an interval of 95 % needs at least 6)"),
-        (plotted.partial(plotted.simulated()), "Partial run, 32 of 48 training sets measured."),
+        (plotted.partial(plotted.simulated()), "Partial run: 32 of 48 training sets are measured."),
     ],
     ids=["one seed", "partial"],
 )
@@ -205,7 +243,8 @@ def test_less_than_a_full_run(dataset, said, tmp_path):
 def test_networks_are_explained_and_have_no_law(tmp_path):
     dataset = plotted.with_network(plotted.simulated())
     _, page = written(dataset, tmp_path)
-    assert page.tables[0][0][-3:] == ["by median", "network, measured", "by median"]
+    assert page.tables[SIZES][0][-2:] == ["empirical, measured", "network, measured"]
+    assert page.tables[MEDIANS][0][-1] == "network"
     assert compare.networks_in_words(dataset) in page.text
     assert "network law" not in page.text
     assert "nan" not in " ".join(cell for table in page.tables for row in table for cell in row)
