@@ -76,8 +76,8 @@ def compose(figure: Figure, dataset: xr.Dataset, found: Calibration) -> None:
     top.supylabel("relative gain ρ = g / g(infinite data)", fontsize=10)
     left, right = bottom.subplots(1, 2)
     sizes = float(found.dataset_size[0]), float(found.dataset_size[-1])
-    label = "memorization capacity N* (points; axis: sizes measured)"
-    posterior(left, found, "log_capacity", "N*", label, sizes, log=True)
+    label = "memorization capacity (points; axis: sizes measured)"
+    posterior(left, found, "log_capacity", "capacity", label, sizes, log=True)
     widest = 1.1 * max(found.parameters["width"].prior_upper, found.parameters["width"].upper)
     label = "width of the crossover (e-folds of N)"
     posterior(right, found, "width", "width", label, (0.0, widest), log=False)
@@ -85,6 +85,6 @@ def compose(figure: Figure, dataset: xr.Dataset, found: Calibration) -> None:
     panels.title(figure, dataset, f"networks between the laws at noise variance t = {found.t:.3g}")
     figure.supxlabel(
         "Points: networks, one for each training set. Bands: 95 % of networks on new training sets. "
-        "Orange: N*, 95 %. Below ½ (grey): frozen.",
+        "Orange: capacity, 95 %. Below ½ (grey): frozen.",
         fontsize=10,
     )

@@ -22,7 +22,7 @@ p, li, dd { max-width: 48rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 .caption { font-size: .92rem; margin-bottom: .4rem; }
 th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-.words { text-align: left; white-space: normal; min-width: 5rem; max-width: 26rem; }
+.words { text-align: left; white-space: normal; min-width: 8rem; max-width: 26rem; }
 tbody th { font-weight: 400; }
 thead th { border-bottom: 2px solid #555; white-space: normal; vertical-align: bottom; }
 thead button { all: unset; cursor: pointer; }

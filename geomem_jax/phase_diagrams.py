@@ -297,7 +297,8 @@ def noise_in_words(dataset: xr.Dataset) -> str:
     right = np.count_nonzero(((found.other < times[:, None]) == copies) & decided)
     said = (
         f"The exact empirical score copies in {np.count_nonzero(copies)} of {np.count_nonzero(decided)} cells over "
-        f"dataset size and noise variance, and t < t_c(N), from the variances alone, is right about {right} of them"
+        f"dataset size and noise variance; the condensation time, from the variances alone, is right about {right} of "
+        "them"
     )
     partly = []
     for rung in map(str, dataset["rung"].values):

@@ -41,6 +41,7 @@ MEANINGS = {
     "spread": ("spread over networks", "standard deviation of the log effective noise"),
     "residual": ("residual", "standard deviation of gains about one effective noise"),
 }
+RIVALS = {"mixture": "this mixture of both", "linear": "the linear law alone", "empirical": "the empirical law alone"}
 
 
 def calibration_section(
@@ -79,7 +80,7 @@ def calibration_section(
     return (
         f"<h2>Where networks stand between the laws</h2><p>They leave memorization at {size} points, their <em>capacity"
         "</em>: from there on their effective noise is nearer to that of the linear than to that of the empirical law. "
-        f"Of the laws, <em>{escape(rivals[0][0])}</em> predicts gains at sizes left out best.</p>"
+        f"Gains at sizes that are left out are predicted best by {RIVALS[rivals[0][0]]}.</p>"
         + html.figure(
             plots.calibration(dataset, found),
             "Relative gains of networks with predictive bands, and the posterior of the memorization capacity.",
@@ -121,8 +122,11 @@ def ablation_section(dataset: xr.Dataset, toy: ablate_job.Toy | None) -> str:
             "Position of the largest gap of the spectrum against noise variance and dataset size.",
             "<strong>Positions of gaps.</strong> A colour is a position of the largest gap of the spectrum: the paper "
             "reads the orange one as salient directions lost for want of data; it would then be seen at small N alone.",
-            escape(ablate_tables.toy_sentence(toy)),
+            "A panel is a kind of data, a point, and a reading: jacobian, of the exact Jacobian, or released, of "
+            "scores at one side of the point, as in the code of the paper. A row is a score and its number of training "
+            "points, pale where few points have the position.",
         )
+        written += html.folded("Where it is seen, in words", f"<p>{escape(ablate_tables.toy_sentence(toy))}</p>")
     return written
 
 
@@ -155,11 +159,13 @@ def run(options: ReportOptions, console: Console) -> tuple[Path, xr.Dataset, com
         raise InputError(f"{path} exists; give another --out")
     dataset = results.load(options.run / overlay.RESULTS)
     calibrated = options.calibration and results.NETWORK in dataset["rung"].values
-    sections = _calibration(options, dataset, console) if calibrated else ""
+    sections = ""
     if options.ablations is not None:
         ablations = results.load(options.ablations / ablate_job.RESULTS, ablate_job.DIMENSIONS)
         toy = ablate_job.load_toy(options.ablations) if (options.ablations / ablate_job.TOY).exists() else None
         sections += ablation_section(ablations, toy)
+    if calibrated:
+        sections += _calibration(options, dataset, console)
     with console.status("comparing and drawing"):
         league = report.write(dataset, path, sections)
     return path, dataset, league

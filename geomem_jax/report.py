@@ -47,11 +47,6 @@ LEAGUE_COLUMNS = (
     "detects: factor in N* that this run could have seen."
 )
 
-NETWORKS = (
-    "Perfect training would make the empirical model of them. Finite width and few steps make them smoother, so that "
-    "directions may stay free where those of the empirical model are frozen."
-)
-
 GLOSSARY = """
 <dl>
 <dt>Direction</dt><dd>An axis of the data along which they vary with variance σ²; all are uncorrelated (principal
@@ -146,7 +141,7 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
         )
     networks = compare.networks_in_words(dataset)
     if networks is not None:
-        text += f"<p>{escape(networks)} {NETWORKS} {escape(answers.unlearned(dataset, t))}</p>"
+        text += f"<p>{escape(networks)} {escape(answers.unlearned(dataset, t))}</p>"
     by_median = html.table(
         "Freeze-out sizes by median: above them a direction is free at half of the points.", medians, halves
     )

@@ -269,6 +269,6 @@ def test_figure_shows_networks_bands_and_posteriors(dataset, found):
         np.testing.assert_array_equal([x for x, _ in points], np.tile(SIZES[1:], (3, 1)))
         np.testing.assert_array_equal([y for _, y in points], found.relative_gain[:, :, group].T)
     median, lower, upper = np.exp(found.parameters["log_capacity"][:3])
-    assert capacity.get_title(loc="left") == f"N* = {median:.3g} [{lower:.3g}, {upper:.3g}]"
+    assert capacity.get_title(loc="left") == f"capacity = {median:.3g} [{lower:.3g}, {upper:.3g}]"
     assert width.get_title(loc="left").startswith(f"width = {found.parameters['width'].median:.3g} [")
     assert len(plots.png(figure)) > 10_000

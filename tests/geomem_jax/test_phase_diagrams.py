@@ -324,7 +324,5 @@ def test_the_sentence_counts_the_cells():
     assert "is right about 20 of them" in said
     assert said.endswith(f"; some directions are frozen and some free in {some} of 24 cells of the linear rung.")
     dataset["participation"][:] = 1.0
-    assert "copies in 20 of 20 cells over dataset size and noise variance, and" in phase_diagrams.noise_in_words(
-        dataset
-    )
+    assert "copies in 20 of 20 cells over dataset size and noise variance;" in phase_diagrams.noise_in_words(dataset)
     assert f"is right about {below.sum()} of them" in phase_diagrams.noise_in_words(dataset)
