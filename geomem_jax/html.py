@@ -33,9 +33,7 @@ thead [aria-sort=descending] button::after { content: " ▼"; }
 figure { margin: 1.5rem 0; }
 img { min-width: 46rem; max-width: 100%; height: auto; }
 figcaption { max-width: 52rem; }
-summary { cursor: pointer; margin-top: .8rem; }
-details > summary { color: #0b5c8f; }
-figcaption details > summary { margin-top: .2rem; font-size: .92rem; }
+summary { cursor: pointer; margin-top: .8rem; color: #0b5c8f; }
 dt { font-weight: 600; margin-top: .6rem; }
 @media (max-width: 48rem) {
   .wide::before { content: "scrolls sideways →"; display: block; position: sticky; left: 0;
@@ -68,7 +66,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 """
-
 
 NUMBER = re.compile(r"[<>[]?\s*[-+−]?(\d|n/a|none|never)|no N\*|more than \d|t = ")
 
