@@ -94,5 +94,7 @@ def summarize(gain: jax.Array, participation: jax.Array) -> Summary:
 def store(dataset: xr.Dataset, rung: str, point: str, size: int, seed: int, summary: Summary | Spectra) -> None:
     """Write the numbers of one cell and point class into a result."""
     at = {"rung": rung, "point": point, "dataset_size": size, "seed": seed}
+    # By position, found once: to look labels up for every variable takes longer than some cells.
+    where = {dimension: dataset.get_index(dimension).get_loc(label) for dimension, label in at.items()}
     for name, values in summary._asdict().items():
-        dataset[name].loc[at] = np.asarray(values)
+        dataset.variables[name][where] = np.asarray(values)

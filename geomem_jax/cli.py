@@ -42,12 +42,22 @@ def _predict(options: PredictOptions) -> None:
         tables.print_prediction(prediction)
 
 
+def _every_core() -> None:
+    """Make every core a device, over which networks are spread, unless the user or a program around this chose."""
+    import jax
+
+    if jax.config.values["jax_num_cpu_devices"] < 0:
+        with contextlib.suppress(RuntimeError):  # where devices are running already
+            jax.config.update("jax_num_cpu_devices", os.cpu_count())
+
+
 def _overlay(options: OverlayOptions) -> None:
     from rich.console import Console
 
     from geomem_jax import tables
     from geomem_jax.overlay import run
 
+    _every_core()
     folder, dataset = run(options, Console(stderr=True))
     tables.print_comparison(dataset)
     print(f"\nreport: {folder / 'report.html'}")
@@ -58,18 +68,10 @@ def _sweep(options: SweepOptions) -> None:
 
     from geomem_jax import overlay, tables
 
+    _every_core()
     folder, dataset = overlay.measure(options, Console(stderr=True))
     tables.print_comparison(dataset)
     print(f"\nresult: {folder / overlay.RESULTS}")
-
-
-def _every_core() -> None:
-    """Make every core a device, over which networks are spread, unless the user or a program around this chose."""
-    import jax
-
-    if jax.config.values["jax_num_cpu_devices"] < 0:
-        with contextlib.suppress(RuntimeError):  # where devices are running already
-            jax.config.update("jax_num_cpu_devices", os.cpu_count())
 
 
 def _train(options: TrainOptions) -> None:

@@ -13,8 +13,10 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +30,6 @@ from geomem_jax.data.source import Source
 from geomem_jax.denoisers import empirical, empirical_jacobian, linear, population
 from geomem_jax.errors import InputError
 from geomem_jax.laws import EXACT_AT, law_size
-from geomem_jax.sweep_spectra import Spectra
 
 RUNGS = ("population", "linear", "empirical")  # that are solved; the trained one is in geomem_jax.networks
 LAWS = ("population", "linear", "empirical")  # in closed form
@@ -165,16 +166,29 @@ def prepare(
         attributes=attributes,
     )
     t = np.asarray(grid.noise_variances)
-    for size in grid.sizes:
+
+    def predict(size: int) -> dict[str, tuple[np.ndarray, ...]]:
+        """Gains of every law and, of averages, their errors."""
+        found: dict[str, tuple[np.ndarray, ...]] = {}
         for law in laws:
-            n, at = law_size(law, size, centred=source.centred), {"law": law, "dataset_size": size}
+            n = law_size(law, size, centred=source.centred)
             if law in EXACT_AT:
                 average = theory.mean_finite_size_gain(source.variances, n, t, EXACT_AT[law])
-                dataset["predicted_gain"].loc[at] = np.asarray(average.mean)
-                dataset["predicted_gain_error"].loc[at] = np.asarray(average.error)
+                found[law] = np.asarray(average.mean), np.asarray(average.error)
             else:
-                dataset["predicted_gain"].loc[at] = np.asarray(theory.gain(source.variances, n, t, law))
-        after_size(size)
+                found[law] = (np.asarray(theory.gain(source.variances, n, t, law)),)
+        return found
+
+    # An exact average runs on one core for seconds, so each core has a dataset size of its own.
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for size, predicted in zip(grid.sizes, pool.map(predict, grid.sizes), strict=True):
+            for law, values in predicted.items():
+                for name, value in zip(("predicted_gain", "predicted_gain_error"), values, strict=False):
+                    dataset[name].loc[{"law": law, "dataset_size": size}] = value
+            after_size(size)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the sizes that are left
     dataset["reference_gain"][:] = np.asarray(theory.wiener_gain(source.variances, t))
     return dataset
 
@@ -215,43 +229,60 @@ def measure_empirical(grid: Grid, data: TrainingSet, size: int) -> dict[str, Sum
     }
 
 
-def empirical_spectra(grid: Grid, data: TrainingSet, size: int) -> dict[str, Spectra]:
-    """Measure the spectra of the same score, at the first few of the same noised points."""
+def empirical_spectra(grid: Grid, data: TrainingSet, size: int) -> dict[str, jax.Array]:
+    """Measure the singular values of the same score, at the first few of the same noised points: ``(T, B, d)``."""
     t, d = jnp.asarray(grid.noise_variances, data.train.dtype), data.train.shape[1]
     axes, origin = jnp.eye(d, dtype=data.train.dtype), jnp.zeros((1, d), data.train.dtype)
     model = empirical_jacobian.Model(data.train, jnp.asarray(size), axes, origin[0])
-    found = {"origin": sweep_spectra.summarize(sweep_spectra.at_noises(model, origin, origin, t))}
+    found = {"origin": sweep_spectra.at_noises(model, origin, origin, t)}
     few = min(sweep_spectra.POINTS, grid.points)
     held_out = data.held_out, data.held_out.shape[0], data.held_out_key
     for point, (points, count, key) in {"train": (data.train, size, data.train_key), "held_out": held_out}.items():
         noise = jax.random.normal(key, (grid.points, d), data.train.dtype)[:few]
-        found[point] = sweep_spectra.summarize(sweep_spectra.at_noises(model, cycled(points, count, few), noise, t))
+        found[point] = sweep_spectra.at_noises(model, cycled(points, count, few), noise, t)
     return found
 
 
-def _measure_cell(dataset: xr.Dataset, source: Source, grid: Grid, data: TrainingSet, size: int, seed: int) -> None:
+class _Cell(NamedTuple):
+    """Numbers of one cell, which may still be computed: by rung, or of the empirical rung by point class."""
+
+    everywhere: dict[str, Summary]
+    eigenvalues: dict[str, jax.Array]
+    empirical: dict[str, Summary]
+    singular_values: dict[str, jax.Array]
+
+
+def _measure_cell(source: Source, grid: Grid, data: TrainingSet, size: int) -> _Cell:
     t = jnp.asarray(grid.noise_variances, data.train.dtype)
     at_points = measure_empirical(grid, data, size)
     # Gains of the Gaussian rungs do not depend on the point: no spread, and no weights to participate.
     variances = jnp.asarray(source.variances, data.train.dtype)
     model = linear.fit(data.train, jnp.asarray(size), centred=source.centred)
+    undefined = jnp.full(t.shape, jnp.nan, t.dtype)
     everywhere = {
-        "population": population.gains(variances, t[:, None]),
-        "linear": linear.gains(model, t),
+        rung: Summary(gains, jnp.zeros_like(gains), gains, undefined, jnp.sum(gains, axis=-1))
+        for rung, gains in {
+            "population": population.gains(variances, t[:, None]),
+            "linear": linear.gains(model, t),
+        }.items()
     }
-    spectra = {}
-    if sweep_spectra.measured(len(variances)):
-        spectra = {
-            "population": sweep_spectra.of_gains(everywhere["population"]),
-            "linear": sweep_spectra.of_gains(model.eigenvalues / (model.eigenvalues + t[:, None])),
-        }
-        for point, found in empirical_spectra(grid, data, size).items():
-            store(dataset, "empirical", point, size, seed, found)
+    if not sweep_spectra.measured(len(variances)):
+        return _Cell(everywhere, {}, at_points, {})
+    eigenvalues = {
+        "population": population.gains(variances, t[:, None]),
+        "linear": model.eigenvalues / (model.eigenvalues + t[:, None]),
+    }
+    return _Cell(everywhere, eigenvalues, at_points, empirical_spectra(grid, data, size))
+
+
+def _store_cell(dataset: xr.Dataset, cell: _Cell, size: int, seed: int) -> None:
+    spectra = {rung: sweep_spectra.of_gains(np.asarray(gains)) for rung, gains in cell.eigenvalues.items()}
     for point in results.POINT_CLASSES:
-        store(dataset, "empirical", point, size, seed, at_points[point])
-        for rung, gains in everywhere.items():
-            undefined = jnp.full(t.shape, jnp.nan, t.dtype)
-            summary = Summary(gains, jnp.zeros_like(gains), gains, undefined, jnp.sum(gains, axis=-1))
+        store(dataset, "empirical", point, size, seed, cell.empirical[point])
+        if point in cell.singular_values:
+            found = sweep_spectra.summarize(np.asarray(cell.singular_values[point]))
+            store(dataset, "empirical", point, size, seed, found)
+        for rung, summary in cell.everywhere.items():
             store(dataset, rung, point, size, seed, summary)
             if rung in spectra:
                 store(dataset, rung, point, size, seed, spectra[rung])
@@ -283,9 +314,19 @@ def measure(dataset: xr.Dataset, source: Source, grid: Grid, after_cell: Callabl
       grid: as given to :func:`prepare`.
       after_cell: called with (seed, dataset size) when a cell is complete, to show progress and to save.
     """
-    drawn: tuple[int, TrainingSet] | None = None
-    for seed, size in remaining(dataset):
-        if drawn is None or drawn[0] != seed:
-            drawn = seed, draw(source, grid, seed)
-        _measure_cell(dataset, source, grid, drawn[1], size, seed)
+
+    def cells() -> Iterator[tuple[int, int, _Cell]]:
+        drawn: tuple[int, TrainingSet] | None = None
+        for seed, size in remaining(dataset):
+            if drawn is None or drawn[0] != seed:
+                drawn = seed, draw(source, grid, seed)
+            yield seed, size, _measure_cell(source, grid, drawn[1], size)
+
+    # While one cell is computed, in the background, the one before is summarized and stored.
+    ahead = cells()
+    before = next(ahead, None)
+    while before is not None:
+        seed, size, cell = before
+        before = next(ahead, None)
+        _store_cell(dataset, cell, size, seed)
         after_cell(seed, size)

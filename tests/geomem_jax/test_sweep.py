@@ -186,14 +186,14 @@ SMALL = {
 
 
 def interrupt_after(monkeypatch, cells):
-    measure_cell, count = sweep._measure_cell, iter(range(10**6))
+    store_cell, count = sweep._store_cell, iter(range(10**6))
 
     def interrupted(*arguments):
         if next(count) == cells:
             raise KeyboardInterrupt
-        measure_cell(*arguments)
+        store_cell(*arguments)
 
-    monkeypatch.setattr(sweep, "_measure_cell", interrupted)
+    monkeypatch.setattr(sweep, "_store_cell", interrupted)
 
 
 @pytest.mark.parametrize("cells", [0, 4, 8])
