@@ -576,20 +576,37 @@ FEW = [
 ]
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Few conditions, a toy of few noise variances and of linear networks, no other networks."""
-    monkeypatch.setattr(ablate, "conditions", lambda quick: FEW)
-    monkeypatch.setattr(toy_gaps, "plan", lambda quick, seeds: toy_gaps.Plan((20, 40), (0.1, 0.5), 2, seeds))
-    monkeypatch.setattr(toy_networks, "plan", lambda quick, seeds: toy_networks.Plan((2, 6), (20, 40), 2))
-    monkeypatch.setattr(mlp, "paper_toy", trainable_linear.trainable)  # compiles in no time
-
-
 OPTIONS = AblateOptions(preset="quick", only="a,f,paper", seeds=3, seed=2)
 
 
-def test_a_run_that_was_interrupted_ends_with_the_same_numbers(small, tmp_path, monkeypatch):
-    folder, dataset, toy = ablate_job.run(dataclasses.replace(OPTIONS, out=tmp_path / "whole"), quiet())
+def make_small(patch):
+    """Few conditions, a toy of few noise variances and of linear networks, no other networks."""
+    patch.setattr(ablate, "conditions", lambda quick: FEW)
+    patch.setattr(toy_gaps, "plan", lambda quick, seeds: toy_gaps.Plan((20, 40), (0.1, 0.5), 2, seeds))
+    patch.setattr(toy_networks, "plan", lambda quick, seeds: toy_networks.Plan((2, 6), (20, 40), 2))
+    patch.setattr(mlp, "paper_toy", trainable_linear.trainable)  # compiles in no time
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A small run that nothing interrupted: folder, result and toy."""
+    out = tmp_path_factory.mktemp("ablate") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        return ablate_job.run(dataclasses.replace(OPTIONS, out=out), quiet())
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Further small runs, whose figures are empty files: they are drawn once, by the run above."""
+    make_small(monkeypatch)
+    for name in ("ablations", "toy_gaps"):
+        monkeypatch.setattr(plots, name, lambda dataset: None)
+    monkeypatch.setattr(plots, "save", lambda figure, path: path.touch())
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_numbers(whole, small, tmp_path, monkeypatch):
+    folder, dataset, toy = whole
     names = {"ablate.nc", "toy.nc", "toy_networks.nc", "ablations.png", "toy.png", "summary.txt"}
     assert {path.name for path in folder.iterdir()} == names
     assert dataset["label"].values.tolist() == ["times", "mean", "their own"]
@@ -627,19 +644,18 @@ def test_a_run_that_was_interrupted_ends_with_the_same_numbers(small, tmp_path, 
     assert other[2] is None
     assert not np.allclose(other[1]["response"][0, :, :2, :2], dataset["response"][1, :, :2, :2])
 
-    dataset.attrs["random_seed"] = 4
-    dataset.to_netcdf(tmp_path / "cut" / "ablate.nc", engine="h5netcdf")
+    dataset.assign_attrs(random_seed=4).to_netcdf(tmp_path / "cut" / "ablate.nc", engine="h5netcdf")
     with pytest.raises(InputError, match="other options than it states"):
         ablate_job.run(AblateOptions(resume=tmp_path / "cut"), quiet())
 
 
-def test_training_that_was_interrupted_begins_anew_and_ends_with_the_same_numbers(small, tmp_path, monkeypatch):
-    options = dataclasses.replace(OPTIONS, only="paper")
-    _, _, whole = ablate_job.run(dataclasses.replace(options, out=tmp_path / "whole"), quiet())
-    assert whole.networks["training_step"].values.tolist() == [2, 6]
-    assert (whole.networks["complete"] == 1).all()
-    assert (whole.networks["count"].sum("above").sel(point="train") == 2).all()
-    assert (whole.networks["train_loss"] > 0).all()
+def test_training_that_was_interrupted_begins_anew_and_ends_with_the_same_numbers(whole, small, tmp_path, monkeypatch):
+    options = dataclasses.replace(OPTIONS, only="paper")  # the toy is the same, whatever stands beside it
+    expected = whole[2].networks
+    assert expected["training_step"].values.tolist() == [2, 6]
+    assert (expected["complete"] == 1).all()
+    assert (expected["count"].sum("above").sel(point="train") == 2).all()
+    assert (expected["train_loss"] > 0).all()
     calls = []
 
     def measure(chosen, gaps, name, *rest):
@@ -656,17 +672,17 @@ def test_training_that_was_interrupted_begins_anew_and_ends_with_the_same_number
     assert ablate_job.load_toy(tmp_path / "cut").networks["complete"].values.tolist() == [1, 0]
     folder, _, resumed = ablate_job.run(AblateOptions(resume=tmp_path / "cut"), quiet())
     assert calls == [(name, step) for name in ("Gaussian", "normalized", "normalized") for step in (2, 6)]
-    xr.testing.assert_equal(resumed.networks, whole.networks)
+    xr.testing.assert_equal(resumed.networks, expected)
     other = ablate_job.run(dataclasses.replace(options, seed=3, out=tmp_path / "other"), quiet())[2]
-    assert np.abs(other.networks["train_loss"] / whole.networks["train_loss"] - 1).max() > 0.01
+    assert np.abs(other.networks["train_loss"] / expected["train_loss"] - 1).max() > 0.01
     # A run from before there were networks is refused.
     (folder / "toy_networks.nc").unlink()
     with pytest.raises(InputError, match=r"toy_networks.nc: no such file"):
         ablate_job.run(AblateOptions(resume=folder), quiet())
 
 
-def test_figures_show_every_condition_and_its_order(small, tmp_path):
-    _, dataset, toy = ablate_job.run(dataclasses.replace(OPTIONS, out=tmp_path / "run"), quiet())
+def test_figures_show_every_condition_and_its_order(whole):
+    _, dataset, toy = whole
     figure = plots.ablations(dataset)
     top, bottom = figure.axes
     assert [label.get_text() for label in top.get_yticklabels()] == ["times"]
@@ -681,6 +697,7 @@ def test_figures_show_every_condition_and_its_order(small, tmp_path):
     rows = [f"{name}, {size}" for name in ("exact", "2 steps", "6 steps") for size in (20, 40)]
     assert [label.get_text() for label in shown[0].get_yticklabels()] == rows
     # A partial result is drawn and told too.
+    dataset = dataset.copy(deep=True)
     dataset["complete"][1:] = 0
     assert len(plots.ablations(dataset).axes) == 1
     text = io.StringIO()

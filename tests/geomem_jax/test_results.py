@@ -70,31 +70,23 @@ def test_predictions_beside_are_the_theory(centred):
     assert not np.allclose(dataset.predicted_gain.sel(law="linear", dataset_size=8), wrong, rtol=1e-2)
 
 
-def test_exact_averages_are_stored_with_their_error():
-    source, seen = data.linear_manifold([1.0, 0.25, 0.0]), []
-    dataset = sweep.prepare(source, GRID, {}, ("finite_size",), seen.append)
-    assert seen == list(GRID.sizes)
-    t = np.asarray(GRID.noise_variances)
-    for size in GRID.sizes:
-        average = theory.mean_finite_size_gain(source.variances, size, t)
-        for name, stored in zip(average, ("predicted_gain", "predicted_gain_error"), strict=True):
-            np.testing.assert_allclose(dataset[stored].sel(law="finite_size", dataset_size=size), name, rtol=1e-6)
-    assert np.any(dataset.predicted_gain_error > 0)
-    assert not prepared().predicted_gain_error.any()  # closed forms have none
-
-
-def test_exact_averages_are_those_of_their_points(monkeypatch):
+def test_exact_averages_are_those_of_their_points_with_their_errors(monkeypatch):
     def average(variances, n, t, point):
-        mean = np.full((len(t), len(variances)), n + 0.5 * (point == "train"))
+        mean = n * (1 + variances / t[:, None]) + 0.5 * (point == "train")
         return SimpleNamespace(mean=mean, error=mean / 100)
 
-    monkeypatch.setattr(theory, "mean_finite_size_gain", average)  # takes half a minute
-    dataset = sweep.prepare(data.linear_manifold([1.0, 0.25]), GRID, {}, ("finite_size", "finite_size_train"))
+    monkeypatch.setattr(theory, "mean_finite_size_gain", average)  # takes half a minute; overlays in full have it
+    source, seen = data.linear_manifold([1.0, 0.25]), []
+    dataset = sweep.prepare(source, GRID, {}, ("finite_size", "finite_size_train"), seen.append)
+    assert seen == list(GRID.sizes)
+    ratio = source.variances / np.array(GRID.noise_variances)[:, None]
     for law, more in (("finite_size", 0.0), ("finite_size_train", 0.5)):
         for size in GRID.sizes:
             stored = dataset.sel(law=law, dataset_size=size)
-            np.testing.assert_allclose(stored.predicted_gain, size + more)
-            np.testing.assert_allclose(stored.predicted_gain_error, (size + more) / 100)
+            expected = size * (1 + ratio) + more
+            np.testing.assert_allclose(stored.predicted_gain, expected, rtol=1e-6)  # float32
+            np.testing.assert_allclose(stored.predicted_gain_error, expected / 100, rtol=1e-6)
+    assert not prepared().predicted_gain_error.any()  # closed forms have none
 
 
 def test_exact_averages_are_for_gaussian_data_of_few_variances():

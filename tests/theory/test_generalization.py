@@ -174,17 +174,21 @@ def test_leading_order_is_the_limit(directions: tuple[int, int], left: float) ->
 def test_limits_and_units(x64: bool) -> None:
     dtype = naive.precision(x64)
     v = LADDER.astype(dtype)
-    find = lambda v, log_n: np.asarray(theory.best_generalization_time(v, log_n=np.asarray(log_n, dtype)))  # noqa: E731
-    found = find(v, [0.0, 1.0, np.inf])
+
+    def find(v: np.ndarray, *log_sizes: float) -> np.ndarray:
+        """One by one, as in :func:`times`."""
+        return np.concatenate([theory.best_generalization_time(v, log_n=np.array([size], dtype)) for size in log_sizes])
+
+    found = find(v, 0.0, 1.0, np.inf)
     assert found.dtype == dtype
     # One point: y - y' has twice the variances.
     np.testing.assert_allclose(found[0], 2 * LADDER.sum() / 24, rtol=0.003)
     assert found[2] == 0
-    np.testing.assert_allclose(find(1000 * v, [0.0, 1.0, np.inf]), 1000 * found, rtol=1e-4)
+    np.testing.assert_allclose(find(1000 * v, 1.0), 1000 * found[1:2], rtol=1e-4)
     # The lattice sees the order of the directions, the result hardly.
-    np.testing.assert_allclose(find(v[::-1], [0.0, 1.0, np.inf]), found, rtol=0.005)
-    assert not find(0 * v, [0.0, 1.0, np.inf]).any()
-    many = find(v, [400.0, 600.0, 1e6])
+    np.testing.assert_allclose(find(v[::-1], 1.0), found[1:2], rtol=0.005)
+    assert not find(0 * v, 0.0, 1.0).any()
+    many = find(v, 400.0, 600.0, 1e6)
     assert np.log(many[1] / many[0]) < -0.9 * 200 / 12
     assert many[2] == 0  # e^(-2e6/24) of the largest variance
     # Sizes are solved one by one: shape kept.
