@@ -35,8 +35,11 @@ from geomem_jax.denoisers import empirical
 POINTS = 256
 CHECKED = 16  # points compared with float64
 JACFWD_SIZE = (5000, 128)
-QUICK = [(5000, 64), JACFWD_SIZE]
-FULL = [JACFWD_SIZE, *((n, d) for n in (10**4, 10**5, 10**6) for d in (64, 128, 784) if n * d < 2 * 10**8)]
+QUICK = [(5000, 64, 3), (*JACFWD_SIZE, 3)]  # points, dimensions, repeats
+FULL = [
+    (*JACFWD_SIZE, 11),
+    *((n, d, 3 if n >= 10**6 else 11) for n in (10**4, 10**5, 10**6) for d in (64, 128, 784) if n * d < 2 * 10**8),
+]
 NUMPY_WEIGHTS = 2**24  # weights that exist at a time in the direct formula
 UNBLOCKED_WEIGHTS = 2**28  # products are formed at once only up to this number of weights
 
@@ -106,7 +109,7 @@ def peak_host_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # else KiB
 
 
-def measure(n: int, d: int) -> dict[str, object]:
+def measure(n: int, d: int, repeats: int) -> dict[str, object]:
     """Race one size and check its gains."""
     data, noise = draw(jax.random.key(0), n, d)
     t = float(theory.condensation_time([1.0] * (d // 4) + [0.09] * (d - d // 4), n))
@@ -138,7 +141,7 @@ def measure(n: int, d: int) -> dict[str, object]:
         calls["jacfwd"] = compiled("jacfwd", jacfwd, data, x, t)
     data_host, x_host = np.asarray(data), np.asarray(x)
     calls["numpy"] = lambda: direct(data_host, x_host, t)
-    seconds = interleave(calls, repeats=3 if n >= 10**6 else 11)
+    seconds = interleave(calls, repeats)
 
     checked = np.linspace(0, POINTS - 1, CHECKED).astype(int)
     expected = direct(data_host.astype(np.float64), x_host[checked].astype(np.float64), t)
