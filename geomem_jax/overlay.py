@@ -11,7 +11,7 @@ from geomem_jax.config import OverlayOptions, parse_noise_variances, parse_sizes
 from geomem_jax.data.source import Source
 from geomem_jax.errors import InputError
 
-SAVE_EVERY_S = 5.0  # a kill loses at most this much work
+SAVE_EVERY_S = 20.0  # a kill loses at most this much work; a large result takes a second to write
 RESULTS = "results.nc"
 
 
