@@ -147,6 +147,7 @@ def _law_size(dataset: xr.Dataset, law: str, n: np.ndarray | float) -> np.ndarra
 def law_relative_gain(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
     """Gain of a law over its gain of infinite data (Wiener), ``s + (g,)`` for ``n`` and ``t`` of shape ``s``."""
     variances, weights = dataset["variance"].values, distinct_variances(dataset).weights
+    n, t = np.broadcast_arrays(n, t)  # curves along either are one program
     gain = np.asarray(theory.gain(variances, _law_size(dataset, law, n), t, law), np.float64)
     return (gain @ weights) / (np.asarray(theory.wiener_gain(variances, t), np.float64) @ weights)
 
@@ -171,6 +172,7 @@ def law_noise(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarra
 
 def law_dimension(dataset: xr.Dataset, law: str, n: np.ndarray | float, t: np.ndarray | float) -> np.ndarray:
     """Soft dimension of a law, of the shape of ``n`` and ``t``."""
+    n, t = np.broadcast_arrays(n, t)  # as above
     return np.asarray(theory.soft_dimension(dataset["variance"].values, _law_size(dataset, law, n), t, law))
 
 

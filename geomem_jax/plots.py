@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import theory
@@ -291,11 +292,12 @@ def pictures(vectors: np.ndarray, shape: tuple[int, ...], titles: Sequence[str] 
 
 def png(figure: Figure) -> bytes:
     """Render a figure."""
-    buffer = io.BytesIO()
+    buffer, canvas = io.BytesIO(), FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the report spells it out.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="png")
+        canvas.draw()  # once: savefig lays out by drawing, and then draws
+    mpl.image.imsave(buffer, canvas.buffer_rgba(), format="png", dpi=figure.dpi)
     return buffer.getvalue()
 
 

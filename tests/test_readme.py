@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from geomem_jax import cli
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sys.executable).parent
 MARKDOWN = runpy.run_path(str(ROOT / ".ci" / "commands.py"))
@@ -80,8 +82,12 @@ def test_unknown_options_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("command", PREDICTIONS)
-def test_predict_commands_run(command: str, tmp_path: Path) -> None:
-    assert run(split(command), tmp_path).strip()
+def test_predict_commands_run(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", split(command))  # in this process, which has what it imports
+    cli.main()
+    assert capsys.readouterr().out.strip()
 
 
 EXAMPLES = re.findall(r"^```python\n(.*?)^```\n+```text\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)

@@ -295,8 +295,9 @@ def test_the_prediction_is_printed_as_a_table(monkeypatch, capsys):
 
 def test_a_small_overlay_writes_its_three_files(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    # It takes seconds to compile, and is tested with the phases.
+    # It takes seconds to compile, and is tested with the phases; figures are rendered where they are tested.
     monkeypatch.setattr(theory, "best_generalization_time", plotted.best_times)
+    monkeypatch.setattr("geomem_jax.plots.png", lambda figure: b"\x89PNG")
     monkeypatch.setenv("COLUMNS", "200")
     options = {"variances": "1,0.25", "sizes": "4,16", "t": "0.1,0.3", "seeds": "3", "points": "8"}
     options["network-steps"] = "5"
