@@ -103,14 +103,14 @@ def sentence(letter: str, found: dict[str, Order]) -> str:
     return f"({letter}) {TITLES[letter]}. {'. '.join(part[0].upper() + part[1:] for part in parts)}."
 
 
-def conclusion(found: list[tuple[str, str, Order]]) -> tuple[str, str]:
+def conclusion(found: list[tuple[str, str, Order]]) -> tuple[str, str, str]:
     """Answer the paper's claim: how often each order is found, and for which data and at which points.
 
     Args:
       found: data (Gaussian or normalized), place and order of every condition.
 
     Returns:
-      Counts, in a sentence, and where each order is found.
+      Counts and where salient directions freeze first, in a sentence each, and where each order is found.
     """
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for data, place, one in found:
@@ -126,4 +126,5 @@ def conclusion(found: list[tuple[str, str, Order]]) -> tuple[str, str]:
         for kind, places in counts.items()
         if places
     ]
-    return answer, " ".join(where)
+    reversed_at = where[0] if counts["salient first"] else "Salient first: nowhere."
+    return answer, reversed_at, " ".join(where)

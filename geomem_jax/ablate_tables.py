@@ -154,31 +154,44 @@ def _loss_sentence(ratio: xr.DataArray) -> str:
     )
 
 
-def _toy_conclusion(last: xr.Dataset, ratio: float) -> str:
-    """Say what follows for trained networks of normalized data, where the paper sees the gap.
-
-    Args:
-      last: networks at the last training step.
-      ratio: of the losses of networks of fewest points.
-    """
-    kinds = {kind for kind, data, _ in _seen(last) if data == "normalized"}
-    sets = last.sizes["seed"]
-    trained = f"networks of {int(last['training_step'])} steps on normalized data"
-    where = f"In {trained} ({'range of ' * (sets > 1)}{sets} training set{'s' * (sets > 1)})"
-    if not ratio >= MEMORIZED:
-        return (
-            f"The {trained} have hardly memorized by then, even of fewest points (loss at fresh points below "
-            f"{MEMORIZED} times that at training points at every noise): what memorization does in them stays open."
-        )
-    if kinds == {"no less"}:
-        return f"{where} the gap is no less frequent with many points either: geometry, not memorization."
-    if kinds == {"less"}:
-        return f"{where} the gap is made by scarce data, as the paper says, unlike that of the exact score."
+def _gap_sentence(where: str, counted: xr.Dataset) -> str:
+    """Say what follows for one score of normalized data, where the paper sees the gap."""
+    kinds = {kind for kind, data, _ in _seen(counted) if data == "normalized"}
     if not kinds:
-        return f"{where} the gap is not seen: they cannot tell."
+        return f"{where} the gap is not seen."
+    if kinds == {"no less"}:
+        return f"{where} the gap is no less frequent with many points: geometry, not memorization."
+    if kinds == {"less"}:
+        return f"{where} the gap is made by scarce data, as the paper says."
     if "less" in kinds:
         return f"{where} scarce data make the gap at some of these points and readings, not at all of them."
     return f"{where} it is undecided whether scarce data make the gap."
+
+
+def toy_answer(toy: Toy) -> str:
+    """Say whether the gap from which the paper reads the order is made by scarce data, or nothing if none is measured.
+
+    Of the exact score, and of networks at their last training step, if they have memorized the fewest points.
+    """
+    said = []
+    scores = ablate_job.toy_scores(toy)
+    (_, exact), (step, last) = scores[0], scores[-1]
+    if any(data == "normalized" for _, data, *_ in ablate_job.toy_cells(exact)):
+        said.append(_gap_sentence("In the exact score of normalized data", exact))
+    if "normalized" in toy.networks["data"].values[toy.networks["complete"].values == 1]:
+        fewest, sets = last["dataset_size"].values[0], last.sizes["seed"]
+        trained = f"networks of {step} steps on normalized data"
+        ratio = float(_loss_ratio(toy.networks).sel(data="normalized")[-1, 0])
+        if ratio >= MEMORIZED:
+            ranges = f"{'range of ' * (sets > 1)}{sets} training set{'s' * (sets > 1)}"
+            memorized = f"those of {fewest} points memorized, with {ratio:.1f} times the loss at fresh points"
+            said.append(_gap_sentence(f"In {trained} ({memorized}; {ranges})", last))
+        else:
+            said.append(
+                f"The {trained} have hardly memorized by then, even of {fewest} points (loss at fresh points below "
+                f"{MEMORIZED} times that at training points at every noise): what memorization does in them stays open."
+            )
+    return " ".join(said)
 
 
 def toy_sentence(toy: Toy) -> str:
@@ -186,11 +199,8 @@ def toy_sentence(toy: Toy) -> str:
     scores = _scores(toy)
     said = [_score_sentence(score, counted) for score, counted in scores if any(ablate_job.toy_cells(counted))]
     if (toy.networks["complete"].values == 1).any():
-        ratio = _loss_ratio(toy.networks)
-        said.append(_loss_sentence(ratio))
-        if "normalized" in ratio["data"].values:
-            at_fewest = float(ratio.sel(data="normalized")[-1, 0])
-            said.append(_toy_conclusion(scores[-1][1], at_fewest))
+        said.append(_loss_sentence(_loss_ratio(toy.networks)))
+    said.append(toy_answer(toy))
     return (
         f"The paper's figure: share of position {LOST} of {len(toy_gaps.VARIANCES)}, read as salient directions that "
         f"are lost, where it is {RARE} or more. {' '.join(said)}"

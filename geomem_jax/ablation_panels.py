@@ -19,6 +19,7 @@ MARKERS = ("o", "D", "v", "s")  # the largest variance first, the smallest last
 POSITION_COLORS = {23: "#009E73", 25: "#D55E00", 28: "#0072B2"}
 OTHER = "#dddddd"
 ROW = 0.27  # inches of a condition
+MOST_ROWS = 20  # that are read by the axis below them; more have one above, too
 
 
 def _styles(groups: int) -> list[tuple[str, str]]:
@@ -148,6 +149,8 @@ def compose_orders(figure: Figure, dataset: xr.Dataset) -> None:
         grid = dataset["grid"].values[[row for row, _ in part]]
         collapse(axes, dataset, part, (float(np.nanmin(grid)), float(np.nanmax(grid))))
         axes.set_xlabel(f"{name}: frozen below it")
+        if len(part) > MOST_ROWS:
+            axes.tick_params(top=True, labeltop=True)
     sets = dataset.sizes["seed"]
     title = f"Which directions freeze first? 95 % intervals over {sets} training sets (networks: fewer)"
     legend(figure, column[0], title)

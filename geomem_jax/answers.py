@@ -10,6 +10,7 @@ from geomem_jax.formatting import format_interval
 from geomem_jax.freeze_out import FROZEN_BELOW, first_to_freeze, freeze_out_sizes, kendall_tau
 from geomem_jax.gains import distinct_variances, is_complete
 from geomem_jax.results import NETWORK
+from geomem_jax.statistics import MIN_SEEDS
 from geomem_jax.verdict import POINT
 
 MODELS = {
@@ -32,6 +33,7 @@ class Answer(NamedTuple):
       rung: the model.
       model: what it is, in words.
       first: which directions freeze first as data get scarce.
+      num_sets: training sets at the best-measured dataset size.
       largest, smallest: size above which the directions of the largest and the smallest variance are free, with its
         interval.
       median: above which at half of the points those of the largest are.
@@ -40,6 +42,7 @@ class Answer(NamedTuple):
     rung: str
     model: str
     first: str
+    num_sets: int
     largest: str
     smallest: str
     median: str
@@ -65,27 +68,36 @@ def answers(dataset: xr.Dataset, t: float) -> list[Answer]:
             for one, at in ((found, 0), (found, -1), (median, 0))
         )
         first = FIRST[first_to_freeze(kendall_tau(found, -found.variance, least=2))]
-        said.append(Answer(rung, model, first, largest, smallest, half))
+        num_sets = int(is_complete(dataset, rung).sum(axis=1).max())
+        said.append(Answer(rung, model, first, num_sets, largest, smallest, half))
     return said
 
 
 def in_words(found: Sequence[Answer]) -> str:
-    """Answer the question in a sentence: which directions freeze first, and in which of the models."""
+    """Answer the question in a sentence or two: which directions freeze first, and in which of the models.
+
+    Models of so few training sets that their intervals are mere ranges have a sentence of their own.
+    """
+    certain = [one for one in found if one.num_sets >= MIN_SEEDS]
+    ranges = [one for one in found if one.num_sets < MIN_SEEDS]
+    parts = [_of_models(certain, "as data get scarce")] if certain else []
+    sets = f"by the range of only {max(one.num_sets for one in ranges)} training sets" if ranges else ""
+    return " ".join([*parts, *([_of_models(ranges, sets)] if ranges else [])])
+
+
+def _of_models(found: Sequence[Answer], how: str) -> str:
     models: dict[str, list[str]] = {}
     for one in found:
         models.setdefault(one.first, []).append(one.rung)
-    where = {
-        first: "in all models" if len(models) == 1 else f"in the {' and the '.join(rungs)} model"
-        for first, rungs in models.items()
-    }
     said = {
-        "fine detail": "fine detail (small variance) freezes first as data get scarce, {}",
-        "salient directions": "salient directions (large variance) freeze first as data get scarce, {}",
-        "undecided": "which freeze first is undecided {}",
-        "not seen at these sizes": "which freeze first cannot be seen at these dataset sizes {}",
+        "fine detail": "fine detail (small variance) freezes first",
+        "salient directions": "salient directions (large variance) freeze first",
+        "undecided": "which directions freeze first is undecided",
+        "not seen at these sizes": "which directions freeze first cannot be seen at these dataset sizes",
     }
-    text = "; ".join(said[first].format(where[first]) for first in models)
-    return f"{text[0].upper()}{text[1:]}."
+    places = {first: " and ".join(rungs) + f" model{'s' * (len(rungs) > 1)}" for first, rungs in models.items()}
+    text = "; ".join(f"{said[first]} in the {where}" for first, where in places.items())
+    return f"{text[0].upper()}{text[1:]}, {how}."
 
 
 def unlearned(dataset: xr.Dataset, t: float) -> str:

@@ -11,7 +11,7 @@ from geomem_jax.league_cells import POWER
 from geomem_jax.verdict import percent
 
 POINTS = {"any": "any point", "held_out": "held-out points", "train": "training points", "origin": "the origin"}
-HEADER = ("rung", "points", "t", "law", "verdict", "N* off by", "tau", "log score", "dimension", "detects")
+HEADER = ("model", "points", "t", "law", "verdict", "N* off by", "tau", "log score", "dimension", "detects")
 MOST_FACTOR = np.log(1e6)  # beyond, a factor is not worth telling
 
 
@@ -96,7 +96,7 @@ def table(found: League, rows: Sequence[Row] | None = None) -> tuple[tuple[str, 
     return HEADER, lines
 
 
-SUMMARY_HEADER = ("model", "at", "laws that agree", "rejected", "not decided")
+SUMMARY_HEADER = ("model", "at", "agree", "only for many directions (here off by)", "rejected", "not decided")
 
 
 def _undecided(rows: Sequence[Row]) -> str:
@@ -110,18 +110,21 @@ def _undecided(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and one line for every rung, step and point class: which laws agree, which are rejected, which neither."""
+    """Header and one line for every model, step and point class: what became of the laws there."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         model = row.rung if row.step is None else f"{row.rung}, {row.step} steps"
         groups.setdefault((model, POINTS[row.point]), []).append(row)
     lines: list[tuple[str, ...]] = []
     for place, held in groups.items():
-        agree, rejected = ([row for row in held if row.outcome == outcome] for outcome in ("agrees", "rejected"))
-        left = [row for row in held if row.outcome not in ("agrees", "rejected")]
-        agreeing = ", ".join(f"{label(row.law)}{verdict(row).removeprefix('agrees')}" for row in agree)
-        named = ", ".join(label(row.law) for row in rejected)
-        lines.append((*place, agreeing or "none", named or "none", _undecided(left) if left else "none"))
+        kinds: dict[str, list[Row]] = {"agree": [], "limit": [], "rejected": [], "left": []}
+        for row in held:
+            agrees = "limit" if row.deviating else "agree"
+            kinds[{"agrees": agrees, "rejected": "rejected"}.get(row.outcome, "left")].append(row)
+        agree, rejected = (", ".join(label(row.law) for row in kinds[kind]) for kind in ("agree", "rejected"))
+        limit = ", ".join(f"{label(row.law)} ({percent(row.median_relative)})" for row in kinds["limit"])
+        left = _undecided(kinds["left"]) if kinds["left"] else ""
+        lines.append((*place, *(text or "none" for text in (agree, limit, rejected, left))))
     return SUMMARY_HEADER, lines
 
 
@@ -131,7 +134,7 @@ def describe(row: Row) -> str:
     The level of the verdict is that of the league, which is said once for all rows.
     """
     steps = "" if row.step is None else f" after {row.step} steps"
-    where = f"{row.rung} rung{steps} at {POINTS[row.point]}, t = {row.noise_variance:.3g}"
+    where = f"{row.rung} model{steps} at {POINTS[row.point]}, t = {row.noise_variance:.3g}"
     name = f"the {label(row.law)} law"
     if not row.tested:
         return f"{where}: {name} is not tested; the run has no spread over training sets that can be trusted there."

@@ -148,7 +148,7 @@ def relative_gain(axes: Axes, dataset: xr.Dataset, rung: str, along: str, at: in
         axes.annotate(text, at_right, xycoords=("axes fraction", "data"), fontsize=9, rotation=90, va="center")
     axes.set_xlabel(SIZE_LABEL if along == "dataset_size" else NOISE_LABEL)
     beside = "(no law)" if rung == NETWORK else "and laws" if exact else "and law"
-    axes.set_title(f"{rung} rung {beside} at {where}", color=style.color, loc="left")
+    axes.set_title(f"{rung} model {beside} at {where}", color=style.color, loc="left")
     if len(drawn) > 1:
         for law, line in reversed(drawn.items()):
             name = f"{label(law)} law"
@@ -245,7 +245,7 @@ def freeze_out_map(axes: Axes, dataset: xr.Dataset, rung: str, at: int) -> Any:
     axes.set_yticks(labelled, labels)
     axes.set(xscale="log", xlim=edges[[0, -1]], ylim=(len(rows) - 0.5, -0.5), xlabel=SIZE_LABEL)
     axes.set_ylabel("directions: variance σ²" + (" × how many" if many else ""))
-    axes.set_title(f"freeze-out sizes N*, {rung} rung at t = {t:.3g}", color=STYLES[rung].color, loc="left", pad=20)
+    axes.set_title(f"freeze-out sizes N*, {rung} model at t = {t:.3g}", color=STYLES[rung].color, loc="left", pad=20)
     return cells
 
 
@@ -317,7 +317,7 @@ def effective_noise(axes: Axes, dataset: xr.Dataset, at: int) -> None:
     )
     known = np.concatenate([[t], points[np.isfinite(points)], lines[np.isfinite(lines)]])
     axes.set(yscale="log", ylim=(0.7 * known.min(), 2 * known.max()), ylabel="effective noise κ (data units squared)")
-    axes.set_title(f"finite data act like more noise: κ at t = {t:.3g}", loc="left")
+    axes.set_title(f"effective noise κ at t = {t:.3g}", loc="left")
 
 
 def soft_dimension(axes: Axes, dataset: xr.Dataset, at: int) -> None:
@@ -331,7 +331,7 @@ def soft_dimension(axes: Axes, dataset: xr.Dataset, at: int) -> None:
         lambda rung: curves.measured(dataset, "soft_dimension", rung),
     )
     axes.set(ylim=(0, None), ylabel="soft dimension Σ g (directions)")
-    axes.set_title(f"how many directions are free at t = {dataset['noise_variance'].values[at]:.3g}", loc="left")
+    axes.set_title(f"soft dimension: the sum of all gains, t = {dataset['noise_variance'].values[at]:.3g}", loc="left")
 
 
 def participation_ratio(axes: Axes, dataset: xr.Dataset, at: int) -> None:

@@ -112,7 +112,7 @@ def over_noise(dataset: xr.Dataset, rung: str, point: str = curves.POINT) -> Dia
     """
     measured = is_complete(dataset, rung).any(axis=1)
     if not measured.any():
-        raise InputError(f"no training set of this result is measured for the {rung} rung; let the run finish")
+        raise InputError(f"no training set of this result is measured for the {rung} model; let the run finish")
     dataset = dataset.isel(dataset_size=measured)
     gain = curves.measured_relative_gain(dataset, rung, point).mean
     copied = _nothing(gain.shape[:-1])
@@ -296,8 +296,8 @@ def noise_in_words(dataset: xr.Dataset) -> str:
     times = np.asarray(theory.condensation_time(dataset["variance"].values, found.dataset_size))
     right = np.count_nonzero(((found.other < times[:, None]) == copies) & decided)
     said = (
-        f"The exact empirical score copies in {np.count_nonzero(copies)} of {np.count_nonzero(decided)} cells over "
-        f"dataset size and noise variance; the condensation time, from the variances alone, is right about {right} of "
+        f"The empirical model copies training points in {np.count_nonzero(copies)} of {np.count_nonzero(decided)} "
+        f"cells of dataset size and noise variance, below the condensation time t_c, which is right about {right} of "
         "them"
     )
     partly = []
@@ -305,5 +305,5 @@ def noise_in_words(dataset: xr.Dataset) -> str:
         if rung not in ("population", WEIGHTED) and is_complete(dataset, rung).any():
             share = over_noise(dataset, rung).frozen_directions
             some = np.count_nonzero((share > 0) & (share < 1))
-            partly.append(f"{some} of {np.count_nonzero(np.isfinite(share))} cells of the {rung} rung")
+            partly.append(f"{some} of {np.count_nonzero(np.isfinite(share))} cells of the {rung} model")
     return f"{said}; some directions are frozen and some free in {' and '.join(partly)}." if partly else f"{said}."

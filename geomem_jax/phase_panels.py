@@ -240,7 +240,7 @@ def compose_noise(figure: Figure, dataset: xr.Dataset) -> None:
             law_boundaries(column[0], dataset, diagram, rung)
         if point == curves.POINT:
             law_boundaries(column[1], dataset, diagram, rung)
-        column[0].set_title(f"{rung} rung,\n{POINTS[point]}", color=panels.STYLES[rung].color, loc="left")
+        column[0].set_title(f"{rung} model,\n{POINTS[point]}", color=panels.STYLES[rung].color, loc="left")
         column[0].set_xlabel("")
         column[2].set_xlabel(panels.SIZE_LABEL)
     for axes, name in zip(grid[:, 0], ("phase", "frozen directions", "frozen variance"), strict=True):
@@ -253,6 +253,6 @@ def compose_noise(figure: Figure, dataset: xr.Dataset) -> None:
         named |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     body.legend(handles=list(named.values()), loc="outside lower center", ncols=4)
     _legend(body, grid[0, 0], found)
-    note = "Copying: mean participation ratio at noised training points from 1/2 on, of the empirical rung alone."
+    note = "Copying: mean participation ratio at noised training points from 1/2 on, of the empirical model alone."
     figure.supxlabel(note, fontsize=10)
     panels.title(figure, dataset, "phases over dataset size and noise variance")

@@ -99,20 +99,24 @@ def ablation_section(dataset: xr.Dataset, toy: ablate_job.Toy | None) -> str:
     """Write what ablations say: sentences and figures of what is measured, which an interrupted run has not of all."""
     written = ""
     if said := ablate_tables.sentences(dataset):
-        *sentences, answer, where = said
+        *sentences, answer, reversed_at, where = said
         listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in (where, *sentences))
         written += (
             "<h2>What decides the order</h2><p>The same question under other conditions, on data of their own: is it "
             "fine detail (small variance) that freezes first as data get scarce, or the salient directions (large "
-            f"variance), as arXiv 2410.08727 has it? {escape(answer)}</p>"
+            f"variance), as arXiv 2410.08727 has it? {escape(answer)} {escape(reversed_at)} Here √t e_i is a point of "
+            "its own for each direction, √t along it, and r the share of the noise variance t at a training point.</p>"
             + html.figure(
                 plots.ablations(dataset),
                 "Freeze-out size of every variance under each condition.",
-                "<strong>Ablations.</strong> Blue rows: fine detail freezes first; orange rows: salient directions do.",
+                "<strong>Ablations.</strong> Blue rows: fine detail freezes first; orange rows: salient directions do; "
+                "some conditions stand under several letters.",
                 "A row is a condition, a marker the size (where N is fixed, above: the noise) above which a variance "
-                "is free, with its interval; arrows point beyond the grid. r: noise of variance r t is added to a "
-                "training point. √t e: each direction at its own point, √t along itself. 1-Y: frozen is where one "
-                "training point answers alone. EMA: the average of the weights over training.",
+                "is free, with its interval; arrows point beyond the grid. Beside it, Kendall's τ of the "
+                "order (+1: small variances freeze first; undecided: the interval holds 0; no order: no size can be "
+                "told from another). 30+120: directions of large and of small variance. 1-Y: frozen is where one "
+                "training point answers alone; gap: where the largest gap of the spectrum leaves a direction out. "
+                "EMA: the average of the weights over training.",
             )
             + html.folded("What each experiment found, in words", f"<ul>{listed}</ul>")
         )
@@ -120,8 +124,8 @@ def ablation_section(dataset: xr.Dataset, toy: ablate_job.Toy | None) -> str:
         written += "<h2>The figure of arXiv 2410.08727</h2>" + html.figure(
             plots.toy_gaps(toy),
             "Position of the largest gap of the spectrum against noise variance and dataset size.",
-            "<strong>Positions of gaps.</strong> A colour is a position of the largest gap of the spectrum: the paper "
-            "reads the orange one as salient directions lost for want of data; it would then be seen at small N alone.",
+            "<strong>Positions of gaps.</strong> The paper reads the orange gap as salient directions lost for want of "
+            f"data; it would then be seen at small N alone. {escape(ablate_tables.toy_answer(toy))}",
             "A panel is a kind of data, a point, and a reading: jacobian, of the exact Jacobian, or released, of "
             "scores at one side of the point, as in the code of the paper. A row is a score and its number of training "
             "points, pale where few points have the position.",

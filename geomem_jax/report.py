@@ -17,9 +17,9 @@ from geomem_jax.statistics import MIN_SEEDS
 LEAD = """
 <p>A diffusion model makes data by removing noise. Made from few points, it can vary what it makes along some directions
 of the data only; along the others it repeats its training points: these are <em>frozen</em>. The <em>gain</em> of a
-direction says how freely a model moves along it: 1 freely, 0 not at all. A direction counts as frozen below half the
-gain that infinite data would give; its <em>freeze-out size</em> N* is the number of training points below which it
-is.</p>
+direction says how freely a model moves along it: 1 freely, 0 not at all. A direction counts as frozen if its gain, over
+points and training sets, is below half that of infinite data (relative gain ρ below ½); its <em>freeze-out size</em> N*
+is the number of training points below which it is.</p>
 """
 
 GAUSSIAN_RELATIVE = """
@@ -46,6 +46,8 @@ LEAGUE_COLUMNS = (
     "cell), less that of the best law. dimension: measured less predicted sum of gains, where that is largest. "
     "detects: factor in N* that this run could have seen."
 )
+
+INTERVALS = "95 % intervals, each for itself (of networks their range over few training sets)"
 
 GLOSSARY = """
 <dl>
@@ -105,9 +107,9 @@ def _answer(dataset: xr.Dataset, t: float) -> str:
         return ""
     variance = distinct_variances(dataset).variance
     header = ["model, made from N points", "freezes first", f"N* of variance {variance[0]:.3g}"]
-    header += [f"N* of variance {variance[-1]:.3g}"] if len(variance) > 1 else []
-    cells = [[one.model, one.first, one.largest, *([one.smallest] if len(variance) > 1 else [])] for one in found]
-    caption = f"At noise variance t = {t:.3g}, at points outside the training set, with 95 % intervals."
+    header += [f"at half of the points, variance {variance[0]:.3g}", f"N* of variance {variance[-1]:.3g}"]
+    cells = [[one.model, one.first, one.largest, one.median, one.smallest] for one in found]
+    caption = f"At noise variance t = {t:.3g}, at points outside the training set, with {INTERVALS}."
     listed = html.table(caption, header, cells, "plain")
     return f'<div class="verdict"><p><strong>{escape(answers.in_words(found))}</strong></p>{listed}</div>'
 
@@ -128,16 +130,16 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
             line = line + [compare.format_predicted(row, law) for law in laws]
             line.append(format_interval(row.measured[rung], row.grid[rung]))
         cells.append(line)
-    caption = f"Freeze-out sizes N* at noise variance t = {t:.3g}, held-out points, with 95 % intervals."
+    caption = f"Freeze-out sizes N* at noise variance t = {t:.3g}, held-out points, with {INTERVALS}."
     if len(chosen) < len(rows):
         caption += f" {len(chosen)} of {len(rows)} distinct variances, evenly spaced by rank."
     text = "<p>Sizes outside the measured grid are bounded (&lt;, &gt;), never extrapolated.</p>"
     typical = [one for one in answers.answers(dataset, t) if one.rung == "empirical"]
     if typical:
         text += (
-            "<p>N* is of the mean over points. Where few points carry it, as in the empirical model, intervals are too "
-            "narrow (verdicts allow for that), and most points are free only at larger sizes: of variance "
-            f"{rows[0].variance:.3g}, half of them above N = {escape(typical[0].median)}.</p>"
+            "<p>N* is where the mean over points crosses ½. In the empirical model few points with large gains make "
+            f"this mean: most are free only at larger sizes, of variance {rows[0].variance:.3g} half of them above "
+            f"N = {escape(typical[0].median)}, and intervals are too narrow. The verdicts allow for that.</p>"
         )
     networks = compare.networks_in_words(dataset)
     if networks is not None:
@@ -175,8 +177,11 @@ def _which_law(found: compare.League, verdict: compare.Verdict) -> str:
     )
     every = league_words.table(found)
     return (
-        "<h2>Which law predicts it?</h2><p>The laws know the variances of the data; nothing is fitted. A law is "
-        "rejected if any of its gains is, allowing for their number; it agrees if it is not and its rivals are.</p>"
+        "<h2>Which law predicts it?</h2><p>The laws know the variances of the data; nothing is fitted. "
+        "<em>Population</em> is that of infinite data, <em>linear</em> that of the linear model; of the empirical "
+        "model are <em>empirical</em> (held-out points) and <em>planted</em> (training points), both only for many "
+        "directions, and <em>exact-average</em>, for any number. A law is rejected if a measured gain contradicts it, "
+        "allowing for how many are compared; it agrees if none does and every other theory is rejected.</p>"
         + html.table(f"Laws of gains at noise variance t = {t:.3g}.", *league_words.summary(short))
         + html.folded("How far each law is off, and what this run could have seen", full)
         + html.folded(f"At all noise variances ({len(every[1])} rows)", html.table(LEAGUE_COLUMNS, *every))
@@ -241,7 +246,7 @@ def _more_figures(dataset: xr.Dataset) -> str:
             plots.gains(dataset),
             "Relative gain of every rung made from N points against dataset size and against noise variance.",
             "<strong>Gains.</strong> Points in the grey band: the direction is frozen; points off their line: the law "
-            "is wrong there.",
+            "fails there, or holds only for many directions.",
             "Left, against the dataset size at one noise variance; right, against the noise variance at one dataset "
             "size. One colour per variance. At 1 (dotted) a direction moves as with infinite data. Arrows at the upper "
             "edge stand for points above it. Networks have no law: beside them are, faint, those of the other models.",
@@ -250,8 +255,9 @@ def _more_figures(dataset: xr.Dataset) -> str:
             plots.noise_and_dimension(dataset),
             "Effective noise and soft dimension of all rungs against dataset size.",
             "<strong>One number per dataset size.</strong> Left, above the dotted line: data so few that they act like "
-            "more noise; right: how many directions are free.",
-            "Left, the effective noise, beside the noise there is (dotted). Right, the sum of the gains.",
+            "more noise; right: the sum of all gains.",
+            "Left, the effective noise, beside the noise there is (dotted). Right, the soft dimension. Networks may "
+            "lie beyond infinite data where they have not learned.",
         ),
         html.figure(
             plots.condensation(dataset),

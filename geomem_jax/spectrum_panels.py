@@ -99,7 +99,7 @@ def sorted_spectrum(axes: Axes, dataset: xr.Dataset, rung: str, at_size: int) ->
     above = noises[np.nanmax(mean, axis=1, initial=0) > HIGHEST]
     axes.plot(above, np.full(len(above), HIGHEST - 0.02), linestyle="none", marker="^", color=style.color)
     axes.set(xscale="log", ylim=(-0.03, HIGHEST), xlabel=NOISE_LABEL)
-    axes.set_title(f"{rung} rung, N = {n}", color=style.color, loc="left", pad=32)
+    axes.set_title(f"{rung} model, N = {n}", color=style.color, loc="left", pad=32)
 
 
 def gap_against_noise(axes: Axes, dataset: xr.Dataset, at_size: int) -> None:
@@ -127,7 +127,7 @@ def gap_against_noise(axes: Axes, dataset: xr.Dataset, at_size: int) -> None:
         )
     axes.axhline(VISIBLE, color="0.6", linewidth=0.8, label="a gap is seen from here on")
     axes.set(xscale="log", ylim=(0, None), xlabel=NOISE_LABEL, ylabel="height of the gap (1: frozen against free)")
-    axes.set_title(f"gaps of the linear rung, N = {n}", color=STYLES["linear"].color, loc="left")
+    axes.set_title(f"gaps of the linear model, N = {n}", color=STYLES["linear"].color, loc="left")
     if gaps.dimension.size:
         axes.legend(loc="best", framealpha=0.85)
     else:

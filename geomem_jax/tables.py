@@ -164,7 +164,7 @@ def print_league(found: "League", t: float) -> None:
     previous = ("", "")
     for line in lines:
         cells = dict(zip(header, line, strict=True))
-        place = cells["rung"], cells["points"]
+        place = cells["model"], cells["points"]
         if place == previous:
             cells["rung"] = cells["points"] = ""
         elif previous != ("", ""):

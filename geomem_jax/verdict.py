@@ -164,7 +164,7 @@ def verdict(dataset: xr.Dataset, *, bootstrap_seed: int = 0) -> Verdict:
     ]
     num_seeds, measured, planned = int(complete.sum(axis=1).max()), int(complete.sum()), complete.size
     if not measured or not pairs:
-        sentence = "Nothing is measured yet." if not measured else "No rung of this run has a law of its own."
+        sentence = "Nothing is measured yet." if not measured else "No score model of this run has a law of its own."
         return Verdict(sentence, (), num_seeds, measured, planned, float("nan"))
     t = comparison_noise(dataset)
     held = {rung: measure(dataset, rung, POINT) for rung, _ in pairs}
@@ -270,7 +270,7 @@ def describe(found: Verdict, gaussian_relative: bool) -> str:
     not_finite = {rung.rung: rung.not_finite for rung in found.rungs}
     for name, count in not_finite.items():
         if count:
-            parts.append(f"{count} measured gains of the {name} rung are not finite and are left out.")
+            parts.append(f"{count} measured gains of the {name} model are not finite and are left out.")
     if clauses:
         parts.append("At held-out points " + "; ".join(clauses) + ".")
     if untested:

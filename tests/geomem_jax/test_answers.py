@@ -78,12 +78,22 @@ def test_two_variances_have_an_order_and_one_training_set_decides_none(sizes, fi
 
 def test_the_sentence_names_the_models_where_they_differ():
     both = said(plotted.simulated())
-    assert answers.in_words(both) == "Fine detail (small variance) freezes first as data get scarce, in all models."
+    assert answers.in_words(both) == (
+        "Fine detail (small variance) freezes first in the linear and empirical models, as data get scarce."
+    )
     linear, empirical = said(with_order(-1))
     assert answers.in_words([linear, empirical]) == (
-        "Salient directions (large variance) freeze first as data get scarce, in the linear model; fine detail (small "
-        "variance) freezes first as data get scarce, in the empirical model."
+        "Salient directions (large variance) freeze first in the linear model; fine detail (small variance) freezes "
+        "first in the empirical model, as data get scarce."
     )
+
+
+def test_few_training_sets_have_a_sentence_of_their_own():
+    *solved, networks = said(plotted.with_network(plotted.simulated()))
+    assert (solved[0].num_sets, networks.num_sets) == (8, 2)
+    both = answers.in_words([*solved, networks])
+    assert both.startswith(answers.in_words(solved) + " ")
+    assert both.endswith(" in the network model, by the range of only 2 training sets.")
 
 
 def with_moving_nulls(gain, at):

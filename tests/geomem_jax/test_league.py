@@ -12,6 +12,7 @@ import theory
 from geomem_jax import compare, league_cells, league_words, statistics, tables
 from geomem_jax.errors import InputError
 from geomem_jax.laws import label
+from geomem_jax.verdict import percent
 from theory.laws import linear_law, population_law
 
 from . import plotted
@@ -284,15 +285,17 @@ def test_the_summary_names_every_law_once():
     here = [row for row in rows if row.noise_variance == plotted.TIMES[1]]
     _, lines = league_words.summary(here)
     assert len({line[:2] for line in lines}) == len(lines)
-    for place in lines:
-        held = [row for row in here if (row.rung, league_words.POINTS[row.point]) == place[:2]]
-        for column, outcomes in ((2, ("agrees",)), (3, ("rejected",)), (4, ("undecided", "indistinguishable"))):
-            names = [label(row.law) for row in held if row.outcome in outcomes]
-            assert (place[column] == "none") == (names == [])
-            assert all(name in place[column] for name in names)
-    assert sum(place[column].count(",") + (place[column] != "none") for place in lines for column in (2, 3)) == sum(
-        row.outcome in ("agrees", "rejected") for row in here
-    )
+    for line in lines:
+        held = [row for row in here if (row.rung, league_words.POINTS[row.point]) == line[:2]]
+        agree = [row for row in held if row.outcome == "agrees"]
+        expected = (
+            ", ".join(label(row.law) for row in agree if not row.deviating),
+            ", ".join(f"{label(row.law)} ({percent(row.median_relative)})" for row in agree if row.deviating),
+            ", ".join(label(row.law) for row in held if row.outcome == "rejected"),
+        )
+        assert line[2:5] == tuple(text or "none" for text in expected)
+        left = [label(row.law) for row in held if row.outcome not in ("agrees", "rejected")]
+        assert line[5].startswith(", ".join(left)) if left else line[5] == "none"
 
 
 def test_what_would_decide_is_in_the_summary():
@@ -305,7 +308,7 @@ def test_what_would_decide_is_in_the_summary():
         ((alike,), f"{name} (too alike)"),
         ((few, more._replace(tested=0)), f"{name}, {name} (not tested)"),
     ):
-        assert league_words.summary(rows)[1][0][4] == said
+        assert league_words.summary(rows)[1][0][5] == said
 
 
 def test_the_factor_of_sizes_in_words():

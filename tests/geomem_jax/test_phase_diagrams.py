@@ -268,7 +268,7 @@ def test_rungs_that_cannot_copy_have_phases_of_directions_alone():
     np.testing.assert_array_equal(network.dataset_size, plotted.SIZES[[0, 2, 4, 5]])
     assert not {"copying", "unknown"} & set(network.phase.ravel())
     dataset["complete"].loc[{"rung": "network"}] = 0
-    with pytest.raises(InputError, match="no training set of this result is measured for the network rung"):
+    with pytest.raises(InputError, match="no training set of this result is measured for the network model"):
         phase_diagrams.over_noise(dataset, "network")
 
 
@@ -295,11 +295,11 @@ def test_the_figure_over_noise_shows_phases_shares_and_times(quick, tmp_path):
     plots.save(figure, tmp_path / "phases.png")
     axes = figure.axes
     assert [panel.get_title(loc="left").replace("\n", " ") for panel in axes[:5]] == [
-        "linear rung, held-out points",
-        "empirical rung, training points",
-        "empirical rung, held-out points",
-        "network rung, training points",
-        "network rung, held-out points",
+        "linear model, held-out points",
+        "empirical model, training points",
+        "empirical model, held-out points",
+        "network model, training points",
+        "network model, held-out points",
     ]
     found = phase_diagrams.over_noise(dataset, "empirical", "train")
     for name in phase_panels.STYLES:
@@ -320,9 +320,12 @@ def test_the_sentence_counts_the_cells():
     below = np.asarray(theory.condensation_time(plotted.LADDER, plotted.SIZES))[1:, None] > plotted.TIMES
     shares = phase_diagrams.over_noise(dataset, "linear").frozen_directions
     some = np.count_nonzero((shares > 0) & (shares < 1))
-    assert f"copies in {below.sum()} of 20 cells" in said
+    assert f"copies training points in {below.sum()} of 20 cells" in said
     assert "is right about 20 of them" in said
-    assert said.endswith(f"; some directions are frozen and some free in {some} of 24 cells of the linear rung.")
+    assert said.endswith(f"; some directions are frozen and some free in {some} of 24 cells of the linear model.")
     dataset["participation"][:] = 1.0
-    assert "copies in 20 of 20 cells over dataset size and noise variance;" in phase_diagrams.noise_in_words(dataset)
+    assert (
+        "copies training points in 20 of 20 cells of dataset size and noise variance, below"
+        in phase_diagrams.noise_in_words(dataset)
+    )
     assert f"is right about {below.sum()} of them" in phase_diagrams.noise_in_words(dataset)

@@ -96,9 +96,10 @@ def test_it_has_the_calibration_with_the_best_law_first_and_the_ablations(run, t
         assert f"<td>{one.median} [{one.lower}, {one.upper}]</td><td>[-9, 9]</td>" in page
     assert page.index(">mixture<") < page.index(">linear</th><td>-20.0</td>")
     assert "90\xa0% of the measured gains" in page
-    *_, answer, where = ablate_tables.sentences(dataset)
+    *_, answer, salient, where = ablate_tables.sentences(dataset)
     assert "Of 2 conditions 1 have fine detail first and 1 salient directions" in answer
     assert answer.replace("95 %", "95\xa0%") in page.replace("&#x27;", "'")
+    assert salient in page
     assert where in page
     assert "one &lt;way&gt;" in page
     assert "<way>" not in page
@@ -124,9 +125,9 @@ def test_of_ablations_what_is_measured_is_told(monkeypatch):
 def test_a_condition_under_two_letters_counts_once(tmp_path):
     dataset = ablations(tmp_path / "ablations")
     twice = xr.concat([dataset, dataset.isel(condition=[0])], "condition")
-    assert "Of 2 conditions 1 have fine detail first" in ablate_tables.sentences(twice)[-2]
+    assert "Of 2 conditions 1 have fine detail first" in ablate_tables.sentences(twice)[-3]
     twice["response"][2] += 0.01
-    assert "Of 3 conditions 2 have fine detail first" in ablate_tables.sentences(twice)[-2]
+    assert "Of 3 conditions 2 have fine detail first" in ablate_tables.sentences(twice)[-3]
 
 
 def test_every_number_of_the_model_has_a_meaning():

@@ -108,7 +108,7 @@ def test_the_answer_comes_first_then_the_laws_in_short(ladder):
     said = answers.answers(dataset, found.noise_variance)
     header, *cells = page.tables[ANSWER]
     assert header[:2] == ["model, made from N points", "freezes first"]
-    assert cells == [[one.model, one.first, one.largest, one.smallest] for one in said]
+    assert cells == [[one.model, one.first, one.largest, one.median, one.smallest] for one in said]
     places = [page.text.index(text) for text in (answers.in_words(said), "Which law predicts it?", found.sentence)]
     assert places == sorted(places)
     rows = [row for row in compare.league(dataset).rows if np.isclose(row.noise_variance, found.noise_variance)]

@@ -123,7 +123,7 @@ def test_the_dimension_is_drawn_where_a_gap_is_seen():
 def test_the_figure_is_drawn_of_any_result(change):
     figure = plots.spectra(change(plotted.simulated()))
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert any(title.startswith("linear rung, N = ") for title in titles)
-    assert any(title.startswith("gaps of the linear rung") for title in titles)
+    assert any(title.startswith("linear model, N = ") for title in titles)
+    assert any(title.startswith("gaps of the linear model") for title in titles)
     assert len(plots.png(figure)) > 10_000
     assert curves.POINT == "held_out"

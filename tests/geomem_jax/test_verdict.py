@@ -199,7 +199,7 @@ def test_gains_that_are_not_finite_are_not_passed_over():
     assert rungs["empirical"].cells == (len(SIZES) - 1) * len(TIMES) * 4
     assert np.isnan(rungs["empirical"].sizes.measured.log_value).all()
     assert rungs["population"].outcome == "undecided"
-    assert "8 measured gains of the empirical rung are not finite and are left out." in found.sentence
+    assert "8 measured gains of the empirical model are not finite and are left out." in found.sentence
     assert "the linear and empirical laws agree" in found.sentence
 
 
@@ -209,7 +209,7 @@ def test_an_empty_run_and_one_without_laws():
     assert compare.verdict(dataset).sentence == "Nothing is measured yet."
     assert compare.verdict(dataset).rungs == ()
     foreign = simulated().assign_coords(law=["a", "b", "c"])
-    assert compare.verdict(foreign).sentence == "No rung of this run has a law of its own."
+    assert compare.verdict(foreign).sentence == "No score model of this run has a law of its own."
 
 
 def test_the_exact_law_is_held_to_rounding():
