@@ -42,12 +42,17 @@ DIMENSIONS = {
 } | dict.fromkeys(TEXTS, ("condition",))
 TOY_DIMENSIONS = {
     "count": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "above"),
+    "kept": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "kept_group"),
     "complete": ("seed",),
 }
 TOY_NETWORK_DIMENSIONS = {
     "count": (
         *("training_step", "data", "dataset_size", "seed"),
         *("reading", "point", "noise_variance", "above"),
+    ),
+    "kept": (
+        *("training_step", "data", "dataset_size", "seed"),
+        *("reading", "point", "noise_variance", "kept_group"),
     ),
     "train_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
     "held_out_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
@@ -59,7 +64,7 @@ class Toy(NamedTuple):
     """The paper's figure.
 
     Attributes:
-      exact: positions of gaps of the exact score.
+      exact: positions of gaps of the exact score, and which share of either group is visible (``kept``).
       networks: those of networks, and their losses.
     """
 
@@ -154,6 +159,7 @@ def prepare_toy(chosen: toy_gaps.Plan, networks: toy_networks.Plan, attributes: 
         "noise_variance": list(chosen.times),
         "seed": np.arange(chosen.seeds),
         "above": np.arange(len(toy_gaps.VARIANCES)),
+        "kept_group": list(toy_gaps.GROUPS),
     }
     of_networks = coordinates | {
         "training_step": list(networks.steps),
@@ -163,7 +169,10 @@ def prepare_toy(chosen: toy_gaps.Plan, networks: toy_networks.Plan, attributes: 
 
     def blank(dimensions: dict[str, tuple[str, ...]], at: dict[str, Sequence[object] | np.ndarray]) -> xr.Dataset:
         variables = {
-            name: (dims, np.zeros([len(at[dim]) for dim in dims], np.float32 if "loss" in name else np.int16))
+            name: (
+                dims,
+                np.zeros([len(at[dim]) for dim in dims], np.int16 if name in ("count", "complete") else np.float32),
+            )
             for name, dims in dimensions.items()
         }
         return xr.Dataset(variables, at, attrs=attributes)
@@ -221,7 +230,9 @@ def _measure_toy(job: Job, toy: Toy, folder: Path, progress: Progress) -> None:
     task = progress.add_task("the paper's figure", total=gaps.seeds)
     for seed in range(gaps.seeds):
         if not toy.exact["complete"][seed]:
-            toy.exact["count"].loc[{"seed": seed}] = toy_gaps.measure(gaps, job.seed, seed)
+            counts, kept = toy_gaps.measure(gaps, job.seed, seed)
+            toy.exact["count"].loc[{"seed": seed}] = counts
+            toy.exact["kept"].loc[{"seed": seed}] = kept
             toy.exact["complete"][seed] = 1
             results.save(toy.exact, folder / TOY)
         progress.advance(task)
@@ -232,6 +243,7 @@ def _measure_toy(job: Job, toy: Toy, folder: Path, progress: Progress) -> None:
             for found in toy_networks.measure(networks, gaps, name, job.seed, after):
                 at = {"training_step": found.step, "data": name}
                 toy.networks["count"].loc[at] = found.counts
+                toy.networks["kept"].loc[at] = found.kept
                 toy.networks["train_loss"].loc[at] = found.train_loss
                 toy.networks["held_out_loss"].loc[at] = found.held_out_loss
             toy.networks["complete"].loc[{"data": name}] = 1

@@ -10,8 +10,8 @@ from geomem_jax.ablate_job import Toy
 from geomem_jax.ablate_orders import Order
 from geomem_jax.formatting import format_interval
 from geomem_jax.statistics import Bootstrap
+from geomem_jax.toy_gaps import LOST
 
-LOST = 25  # the position that the paper reads as salient directions that are lost
 MEMORIZED = 2  # how many times more a network that memorized loses at fresh points, at some noise
 RARE = 0.05  # a share below which it is not said to be seen
 
@@ -168,6 +168,26 @@ def _gap_sentence(where: str, counted: xr.Dataset) -> str:
     return f"{where} it is undecided whether scarce data make the gap."
 
 
+def _visible_sentence(counted: xr.Dataset) -> str:
+    """Say which directions are visible at fewest points where the gap is at the position of the lost salient ones."""
+    few = counted.isel(dataset_size=0)
+    sums = (
+        few[name].transpose("seed", ..., last).values for name, last in (("kept", "kept_group"), ("count", "above"))
+    )
+    found = toy_gaps.visible(*sums)
+    if np.isnan(found.estimate).any():
+        return ""
+    salient, fine = (
+        _share(Bootstrap(found.estimate[at], found.lower[at], found.upper[at], found.replicates[:, at]))
+        for at in (0, 1)
+    )
+    first = "fine detail goes first" if found.estimate[0] > found.estimate[1] else "salient directions go first"
+    return (
+        f"Where it is there at N = {int(few['dataset_size'])}, {salient} of the salient and {fine} of the fine "
+        f"directions are still visible: {first}."
+    )
+
+
 def toy_answer(toy: Toy) -> str:
     """Say whether the gap from which the paper reads the order is made by scarce data, or nothing if none is measured.
 
@@ -178,6 +198,7 @@ def toy_answer(toy: Toy) -> str:
     (_, exact), (step, last) = scores[0], scores[-1]
     if any(data == "normalized" for _, data, *_ in ablate_job.toy_cells(exact)):
         said.append(_gap_sentence("In the exact score of normalized data", exact))
+        said.append(_visible_sentence(exact.sel(data="normalized")))
     if "normalized" in toy.networks["data"].values[toy.networks["complete"].values == 1]:
         fewest, sets = last["dataset_size"].values[0], last.sizes["seed"]
         trained = f"networks of {step} steps on normalized data"
@@ -186,12 +207,13 @@ def toy_answer(toy: Toy) -> str:
             ranges = f"{'range of ' * (sets > 1)}{sets} training set{'s' * (sets > 1)}"
             memorized = f"those of {fewest} points memorized, with {ratio:.1f} times the loss at fresh points"
             said.append(_gap_sentence(f"In {trained} ({memorized}; {ranges})", last))
+            said.append(_visible_sentence(last.sel(data="normalized")))
         else:
             said.append(
                 f"The {trained} have hardly memorized by then, even of {fewest} points (loss at fresh points below "
                 f"{MEMORIZED} times that at training points at every noise): what memorization does in them stays open."
             )
-    return " ".join(said)
+    return " ".join(filter(None, said))
 
 
 def toy_sentence(toy: Toy) -> str:

@@ -34,7 +34,9 @@ from geomem_jax.statistics import Bootstrap, expanded_bootstrap
 
 VARIANCES = np.repeat([1.0, 0.09, 1e-4], [2, 5, 23])
 SIZES = (250, 500, 1000, 20_000)
+GROUPS = {"salient": VARIANCES == 1.0, "fine": VARIANCES == 0.09}
 POSITIONS = {23: "both visible", 25: "salient lost", 28: "only salient visible"}
+LOST = 25  # which the paper reads as salient directions that are lost
 READINGS = ("jacobian", "released")
 PLACES = {"origin": "origin", "held_out": "fresh points", "train": "training points"}
 POINTS = tuple(PLACES)
@@ -75,8 +77,8 @@ Shifts = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array,
 points ``noised``, and differences at one side of orthonormal probes about ``x``."""
 
 
-def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> np.ndarray:
-    """Count positions of one score at the points of one training set.
+def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Count positions of one score at the points of one training set, and ask which directions are below the gap.
 
     Args:
       shifts: of the score.
@@ -84,7 +86,8 @@ def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> np
       chosen: the plan.
 
     Returns:
-      ``(reading, point, time, d)``; position p is at p.
+      Counts ``(reading, point, time, d)``; position p is at p.  And ``(reading, point, time, group)``: which share of
+      each of :data:`GROUPS` is visible, below the gap, summed over the points where that is at :data:`LOST`.
     """
     d, dtype = data.train.shape[1], data.train.dtype
     clean = {
@@ -95,14 +98,17 @@ def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> np
     noise = jax.random.normal(data.held_out_key, (chosen.points, d), dtype)
     probe_key = jax.random.fold_in(data.held_out_key, 1)
     counts = np.zeros((len(READINGS), len(POINTS), len(chosen.times), d), np.int16)
+    kept = np.zeros((*counts.shape[:3], len(GROUPS)), np.float32)
     for at_time, t in enumerate(chosen.times):
         for at_point, point in enumerate(POINTS):
             x = clean[point]
             noised = x if point == "origin" else x + jnp.asarray(t**0.5, dtype) * noise
             for at_reading, shift in enumerate(shifts(probe_key, x, noised, jnp.asarray(t, dtype))):
-                above = np.asarray(responses.visible(shift, d - SHOWN)[1])
-                counts[at_reading, at_point, at_time] = np.bincount(above, minlength=d)
-    return counts
+                shares, above = map(np.asarray, responses.visible(shift, d - SHOWN))
+                where = at_reading, at_point, at_time
+                counts[where] = np.bincount(above, minlength=d)
+                kept[where] = [shares[above == LOST][:, group].mean(axis=1).sum() for group in GROUPS.values()]
+    return counts, kept
 
 
 def _exact(
@@ -116,15 +122,17 @@ def _exact(
     return empirical_jacobian.jacobian(model, noised, t) - axes, probed
 
 
-def measure(chosen: Plan, random_seed: int, seed: int) -> np.ndarray:
-    """Count positions of the exact score of one training set, ``(reading, data, point, size, time, d)``."""
+def measure(chosen: Plan, random_seed: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the exact score of one training set, ``(reading, data, point, size, time)`` and, last, as above."""
     grid = cells.Grid(chosen.sizes, chosen.times, 1, chosen.points, chosen.points, random_seed)
-    counts = []
+    found = []
     for name in DATA:
         data = cells.draw(source(name), grid, seed)
         scores = [partial(_exact, data.train, jnp.asarray(size)) for size in chosen.sizes]
-        counts.append(np.stack([count_positions(score, data, chosen) for score in scores], axis=2))
-    return np.stack(counts, axis=1)
+        of_size = zip(*(count_positions(score, data, chosen) for score in scores), strict=True)
+        found.append([np.stack(part, axis=2) for part in of_size])
+    counts, kept = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+    return counts, kept
 
 
 def fractions(counts: np.ndarray) -> np.ndarray:
@@ -145,6 +153,25 @@ def sequence(counts: np.ndarray) -> list[int]:
 def share(counts: np.ndarray, position: int) -> Bootstrap:
     """How often a position is seen, over noise variances and points; interval over training sets ``(S, T, d)``."""
     return expanded_bootstrap(fractions(counts)[..., position].mean(axis=1), lambda means: means, seed=0)
+
+
+def visible(kept: np.ndarray, counts: np.ndarray) -> Bootstrap:
+    """Mean share of either group that is visible where the position is :data:`LOST`, ``(group,)``.
+
+    Args:
+      kept: sums ``(S, ..., group)`` of :func:`count_positions`.
+      counts: ``(S, ..., d)``.
+
+    Returns:
+      The mean over all those points, nan without one, with its interval over training sets.
+    """
+    sums = [array.reshape(len(array), -1, array.shape[-1]).sum(axis=1) for array in (kept, counts[..., [LOST]])]
+
+    def ratio(means: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return means[:, :-1] / means[:, -1:]
+
+    return expanded_bootstrap(np.concatenate(sums, axis=1).astype(np.float64), ratio, seed=0)
 
 
 def fall(few: np.ndarray, many: np.ndarray, position: int) -> Bootstrap:

@@ -47,12 +47,14 @@ class Readings(NamedTuple):
     Attributes:
       step: training step.
       counts: ``(size, seed, reading, point, time, d)`` positions, as in :func:`geomem_jax.toy_gaps.count_positions`.
+      kept: ``(size, seed, reading, point, time, group)``, likewise.
       train_loss: ``(size, seed, time)``.
       held_out_loss: ``(size, seed, time)``.
     """
 
     step: int
     counts: np.ndarray
+    kept: np.ndarray
     train_loss: np.ndarray
     held_out_loss: np.ndarray
 
@@ -91,14 +93,14 @@ def losses(model: Trainable, params: Params, clean: jax.Array, noise: jax.Array,
 
 def _read(
     model: Trainable, params: Params, data: cells.TrainingSet, size: int, chosen: toy_gaps.Plan
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions and both losses of one network."""
-    count = toy_gaps.count_positions(partial(shifts, model, params), data, chosen)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, what is visible, and both losses of one network."""
+    count, kept = toy_gaps.count_positions(partial(shifts, model, params), data, chosen)
     noise = jax.random.normal(jax.random.fold_in(data.held_out_key, 2), data.held_out.shape, data.train.dtype)
     times = jnp.asarray(chosen.times, data.train.dtype)
     train = data.train[: min(size, LOSS_POINTS)]
     found = [losses(model, params, clean, noise[: len(clean)], times) for clean in (train, data.held_out)]
-    return count, np.asarray(found[0]), np.asarray(found[1])
+    return count, kept, np.asarray(found[0]), np.asarray(found[1])
 
 
 def measure(
@@ -144,10 +146,10 @@ def measure(
             _read(recipe.model, jax.tree.map(lambda leaf, at=at: leaf[at], ema), drawn[seed], int(size), gaps)
             for at, (seed, size) in enumerate(zip(seeds, sizes, strict=True))
         ]
-        count, train_loss, held_out_loss = (np.stack(part) for part in zip(*read, strict=True))
-        count[failed >= 0] = 0
+        count, kept, train_loss, held_out_loss = (np.stack(part) for part in zip(*read, strict=True))
+        count[failed >= 0] = kept[failed >= 0] = 0
         train_loss[failed >= 0] = held_out_loss[failed >= 0] = np.nan
         shape = (len(chosen.sizes), chosen.seeds)  # seeds run fastest
         yield Readings(
-            int(step[0]), *(part.reshape(*shape, *part.shape[1:]) for part in (count, train_loss, held_out_loss))
+            int(step[0]), *(part.reshape(*shape, *part.shape[1:]) for part in (count, kept, train_loss, held_out_loss))
         )

@@ -299,9 +299,13 @@ def test_sequences_and_distances_of_gaps():
 
 
 def test_gaps_of_the_toy_are_those_of_brute_force():
-    chosen = toy_gaps.Plan((40, 120), (0.02, 0.3), 3, 1)
-    counts = toy_gaps.measure(chosen, 7, 0)
+    chosen = toy_gaps.Plan((40, 120), (0.02, 0.08), 3, 1)
+    counts, kept = toy_gaps.measure(chosen, 7, 0)
     assert counts.shape == (2, 2, 3, 2, 2, 30)
+    assert kept.shape == (2, 2, 3, 2, 2, 2)
+    assert (counts[..., 25] > 0).any()
+    # Of at most so many points, and none where the gap is elsewhere.
+    assert (kept <= counts[..., 25:26] * (1 + 1e-5)).all()
     np.testing.assert_array_equal(counts.sum(axis=-1)[:, :, 0], 1)
     np.testing.assert_array_equal(counts.sum(axis=-1)[:, :, 1:], 3)
     grid = cells.Grid(chosen.sizes, chosen.times, 1, 3, 3, 7)
@@ -314,9 +318,13 @@ def test_gaps_of_the_toy_are_those_of_brute_force():
                 weight /= weight.sum()
                 deviation = train[:size] - weight @ train[:size]
                 shift = (weight[:, None] * deviation).T @ deviation / t - np.eye(30)
-                values = np.linalg.svd(shift, compute_uv=False)
+                vectors, values, _ = np.linalg.svd(shift)
                 above = 20 + np.argmax(values[19:-1] - values[20:])
-                assert np.argmax(counts[0, at_data, 0, at_size, at_time]) == above
+                where = 0, at_data, 0, at_size, at_time
+                assert np.argmax(counts[where]) == above
+                visible = (vectors[:, above:] ** 2).sum(axis=1) * (above == 25)
+                # Singular vectors of float32 matrices whose gaps are a hundredth.
+                np.testing.assert_allclose(kept[where], [visible[:2].mean(), visible[2:7].mean()], atol=1e-3)
 
 
 # Networks of the paper's figure
@@ -380,7 +388,7 @@ def test_positions_of_a_network_are_those_of_brute_force():
 
     def counts(variances):
         params = jnp.asarray(variances, jnp.float32)
-        return toy_gaps.count_positions(lambda *at: toy_networks.shifts(model, params, *at), data, chosen)
+        return toy_gaps.count_positions(lambda *at: toy_networks.shifts(model, params, *at), data, chosen)[0]
 
     found = counts(TRUE)
     wanted = brute_positions(TRUE, data, chosen)
@@ -432,7 +440,9 @@ def test_networks_of_the_paper_are_measured_by_size_and_training_set(monkeypatch
         matrix = jax.vmap(jax.jacfwd(lambda x: model.denoise(params, x, t)))(noised)
         return (matrix - jnp.eye(30),) * 2
 
-    np.testing.assert_array_equal(last.counts[0, 1, 0], toy_gaps.count_positions(shifts, data, gaps)[0])
+    counts, kept = toy_gaps.count_positions(shifts, data, gaps)
+    np.testing.assert_array_equal(last.counts[0, 1, 0], counts[0])
+    np.testing.assert_allclose(last.kept[0, 1, 0], kept[0], rtol=1e-3, atol=1e-5)
 
 
 def test_a_network_that_failed_has_no_numbers(monkeypatch):
@@ -448,6 +458,7 @@ def test_a_network_that_failed_has_no_numbers(monkeypatch):
     (found,) = toy_networks.measure(chosen, gaps, "Gaussian", 5, lambda step: None)
     failed = np.array([[False, False], [True, False]])
     np.testing.assert_array_equal((found.counts == 0).all(axis=(2, 3, 4, 5)), failed)
+    assert not found.kept[failed].any()
     for losses in (found.train_loss, found.held_out_loss):
         np.testing.assert_array_equal(np.isnan(losses), np.broadcast_to(failed[..., None], losses.shape))
 
@@ -495,6 +506,20 @@ def test_what_is_said_of_the_networks_follows_from_their_numbers(few, many, kind
         words in networks for words in ("made by scarce", "geometry, not", "is undecided whether", "not seen")
     ].count(True) == 1
     assert "N = 20 and 40: 2.00 and 1.00 (Gaussian, 7 steps)" in said
+
+
+@pytest.mark.parametrize(("salient", "first"), [(0.9, "fine detail goes first"), (0.1, "salient directions go first")])
+def test_what_is_visible_where_the_gap_is_tells_which_directions_go_first(salient, first):
+    toy = told([[25, 25, 25, 23], [25, 25, 23, 23]], [[23, 23, 23, 23]] * 2)
+    assert "visible" not in ablate_tables.toy_answer(toy).split("the gap is not seen.")[0]
+    shares = np.array([salient, 0.5], np.float32)
+    toy.networks["kept"][:, 1, 0] = toy.networks["count"].sel(above=25)[:, 1, 0].values[..., None] * shares
+    toy.networks["kept"][:, 1, 0, 1] *= 0.8  # of the second training set, which has two of the five
+    answer = ablate_tables.toy_answer(toy)
+    mean = (3 + 2 * 0.8) / 5
+    estimate = np.array([salient, 0.5]) * mean
+    assert f"at N = 20, {estimate[0]:.2f} [{0.8 * salient:.2f}, {salient:.2f}] of the salient and" in answer
+    assert f"{estimate[1]:.2f} [0.40, 0.50] of the fine directions are still visible: {first}." in answer
 
 
 @pytest.mark.parametrize("change", [0, 1], ids=["less", "no less"])
