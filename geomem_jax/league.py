@@ -78,7 +78,7 @@ class Row(NamedTuple):
       log_detectable: ``(g,)`` logarithm of the factor in a freeze-out size that a cell of its variance would have found
         with probability ``POWER``; infinite where the law does not depend on the size.
       log_score: log density of the measured means if the law holds at its word, mean over cells, in nats; only
-        differences between laws of the same measurement mean something.
+        differences between laws of the same measurement mean something; nan of fewer than three training sets.
       dimension_error: measured less predicted soft dimension at the dataset size where that is largest, with an
         interval that covers all sizes together with 95 %.
       dimension_at: that dataset size.

@@ -230,8 +230,11 @@ def log_detectable(cells: Cells, log_n: np.ndarray, comparisons: int) -> np.ndar
 
 
 def log_score(cells: Cells) -> float:
-    """Log density of the measured means if the law holds at its word, mean over tested cells, in nats."""
-    tested = ~np.isnan(cells.degrees)
+    """Log density of the measured means if the law holds at its word, mean over tested cells, in nats.
+
+    Of three training sets or more: the difference of two says too little of their spread, which is the unit here.
+    """
+    tested = ~np.isnan(cells.degrees) & (cells.seeds > 2)
     if not tested.any():
         return float("nan")
     density = -0.5 * cells.face_score**2 - np.log(np.sqrt(2 * np.pi) * _absolute_error(cells))

@@ -166,7 +166,7 @@ def print_league(found: "League", t: float) -> None:
         cells = dict(zip(header, line, strict=True))
         place = cells["model"], cells["points"]
         if place == previous:
-            cells["rung"] = cells["points"] = ""
+            cells["model"] = cells["points"] = ""
         elif previous != ("", ""):
             drawn.add_section()
         previous = place

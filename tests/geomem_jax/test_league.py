@@ -333,6 +333,14 @@ def test_one_seed_tests_only_what_needs_none():
     league_words.table(found)
 
 
+def test_two_seeds_are_tested_but_have_no_score():
+    for num_seeds in (2, 3):
+        rows = compare.league(plotted.simulated(num_seeds=num_seeds)).rows
+        scores = [row.log_score for row in rows if row.tested]
+        assert scores
+        assert np.isnan(scores).all() == (num_seeds == 2)
+
+
 def test_an_incomplete_run():
     found = compare.league(plotted.partial(plotted.simulated()))
     row = only(found, "linear", "linear")
