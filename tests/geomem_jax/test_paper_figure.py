@@ -1,0 +1,276 @@
+"""The paper's figure: positions of gaps against brute force, networks against one alone, and what is said of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geomem_jax import ablate_job, ablate_tables, cells, plots, responses, toy_gaps, toy_networks, training
+from geomem_jax.denoisers import mlp, trainable_linear
+from geomem_jax.denoisers.trainable import Trainable
+
+
+def test_sequences_and_distances_of_gaps():
+    d = len(toy_gaps.VARIANCES)
+    at = {position: np.eye(d)[position] * 4 for position in (23, 25, 28)}
+    falling = np.stack([[at[25], at[23], at[23], at[28]]] * 4)
+    assert toy_gaps.sequence(falling) == [28, 23, 25]
+    other = np.stack([[at[23], at[23], at[23], at[28]]] * 4)
+    assert toy_gaps.distance(falling, falling).estimate == 0
+    assert toy_gaps.distance(other, falling).estimate == 0.25
+    assert toy_gaps.control(falling) == 0
+    assert toy_gaps.share(falling, 25).estimate == 0.25
+    assert toy_gaps.share(other, 25).estimate == 0
+
+
+def test_gaps_of_the_toy_are_those_of_brute_force():
+    chosen = toy_gaps.Plan((40, 120), (0.02, 0.08), 3, 1)
+    counts, kept = toy_gaps.measure(chosen, 7, 0)
+    assert counts.shape == (2, 2, 3, 2, 2, 30)
+    assert kept.shape == (2, 2, 3, 2, 2, 2)
+    assert (counts[..., 25] > 0).any()
+    # Of at most so many points, and none where the gap is elsewhere.
+    assert (kept <= counts[..., 25:26] * (1 + 1e-5)).all()
+    np.testing.assert_array_equal(counts.sum(axis=-1)[:, :, 0], 1)
+    np.testing.assert_array_equal(counts.sum(axis=-1)[:, :, 1:], 3)
+    grid = cells.Grid(chosen.sizes, chosen.times, 1, 3, 3, 7)
+    for at_data, normalized in enumerate((False, True)):
+        source = responses.linear_manifold(toy_gaps.VARIANCES, normalized=normalized)
+        train = np.asarray(cells.draw(source, grid, 0).train, np.float64)
+        for at_size, size in enumerate(chosen.sizes):
+            for at_time, t in enumerate(chosen.times):
+                weight = np.exp(-(train[:size] ** 2).sum(axis=1) / (2 * t))
+                weight /= weight.sum()
+                deviation = train[:size] - weight @ train[:size]
+                shift = (weight[:, None] * deviation).T @ deviation / t - np.eye(30)
+                vectors, values, _ = np.linalg.svd(shift)
+                above = 20 + np.argmax(values[19:-1] - values[20:])
+                where = 0, at_data, 0, at_size, at_time
+                assert np.argmax(counts[where]) == above
+                visible = (vectors[:, above:] ** 2).sum(axis=1) * (above == 25)
+                # Singular vectors of float32 matrices whose gaps are a hundredth.
+                np.testing.assert_allclose(kept[where], [visible[:2].mean(), visible[2:7].mean()], atol=1e-3)
+
+
+# Networks
+
+
+TRUE = np.repeat([1.0, 0.09, 1e-4], [2, 5, 23])
+LOST = np.repeat([1e-4, 0.09, 1e-4], [2, 5, 23])  # of which the salient directions are frozen
+
+
+def known(xp):
+    """A denoiser that is known, as a function of (variances, x, t): linear, and a part that is not."""
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(30, 30)))[0]
+
+    def denoise(variances, x, t):
+        linear = rotation @ (variances / (variances + t) * (rotation.T @ x))
+        return linear + 0.4 * t * xp.sin(3 * x + 1)
+
+    return denoise
+
+
+def brute_positions(variances, data, chosen):
+    """Positions ``(reading, point, time, B)`` by plain finite differences and scores, in float64."""
+    denoise = known(np)
+    noise = np.asarray(jax.random.normal(data.held_out_key, (chosen.points, 30)), np.float64)
+    clean = [np.zeros((1, 30)), *(np.asarray(part[: chosen.points], float) for part in (data.held_out, data.train))]
+
+    def position(rows):
+        values = np.linalg.svd(rows, compute_uv=False)
+        drops = values[19:-1] - values[20:]
+        assert np.diff(np.sort(drops)[-2:]) > 1e-3  # not a matter of rounding
+        return 20 + np.argmax(drops)
+
+    found = [[], []]
+    for x in clean:
+        of_point = [[], []]
+        probes = np.asarray(jax.random.orthogonal(jax.random.fold_in(data.held_out_key, 1), 30, (len(x),)), np.float64)
+        for t in chosen.times:
+            noised = x + t**0.5 * noise[: len(x)] * (len(x) > 1)  # none at the origin
+            rows = [
+                [
+                    (denoise(variances, at + step, t) - denoise(variances, at - step, t)) / 2e-5
+                    for step in 1e-5 * np.eye(30)
+                ]
+                for at in noised
+            ]
+            of_point[0].append([position(np.array(row) - np.eye(30)) for row in rows])
+            scores = [
+                [(denoise(variances, at + step, t) - at - step) / t for step in t**0.5 * q]
+                for at, q in zip(x, probes, strict=True)
+            ]
+            of_point[1].append([position(t**0.5 * np.array(stack)) for stack in scores])
+        for reading, positions in zip(found, of_point, strict=True):
+            reading.append(positions)
+    return found
+
+
+def test_positions_of_a_network_are_those_of_brute_force():
+    chosen = toy_gaps.Plan((5,), (0.003, 0.3, 0.9), 3, 1)
+    data = cells.draw(toy_gaps.source("Gaussian"), cells.Grid((5,), chosen.times, 1, 3, 3, 1), 0)
+    model = Trainable(lambda key: TRUE, known(jnp), lambda t: 1 / t)
+
+    def counts(variances):
+        params = jnp.asarray(variances, jnp.float32)
+        return toy_gaps.count_positions(lambda *at: toy_networks.shifts(model, params, *at), data, chosen)[0]
+
+    found = counts(TRUE)
+    wanted = brute_positions(TRUE, data, chosen)
+    for reading in range(2):
+        for point, of_point in enumerate(wanted[reading]):
+            for time, positions in enumerate(of_point):
+                np.testing.assert_array_equal(found[reading, point, time], np.bincount(positions, minlength=30))
+    seen = [int(np.argmax(of_time)) for of_time in found[0, 0]]
+    assert seen == [23, 28, 28]
+    assert (found[0] != found[1]).any()  # the readings are not the same
+    # A control: without the salient directions the gap is elsewhere, where it should be.
+    assert [int(np.argmax(of_time)) for of_time in counts(LOST)[0, 0]] == [25, 25, 25]
+
+
+def test_networks_of_the_paper_are_measured_by_size_and_training_set(monkeypatch):
+    gaps = toy_gaps.Plan((20, 40), (0.02, 0.5), 2, 2)
+    monkeypatch.setattr(toy_networks, "LOSS_POINTS", 30)
+    first, last = toy_networks.measure(
+        toy_networks.Plan((3, 20), (20, 40), 2), gaps, "normalized", 5, lambda step: None
+    )
+    assert (first.step, last.step) == (3, 20)
+    assert last.counts.shape == (2, 2, 2, 3, 2, 30)
+    np.testing.assert_array_equal(last.counts.sum(axis=-1)[..., 0, :], 1)
+    np.testing.assert_array_equal(last.counts.sum(axis=-1)[..., 1:, :], 2)
+
+    # One network alone, on the smaller size of the second training set, trained as the preset says.
+    data = cells.draw(toy_gaps.source("normalized"), cells.Grid((20, 40), gaps.times, 2, 2, 30, 5), 1)
+    drawn = training.Data(data.train, jnp.arange(40)[None], jnp.arange(1)[None])
+    model = mlp.paper_toy(30)
+    recipe = training.Recipe(model, training.optimizer("radam", 1e-4, clip=None, warmup=0), 128, 0.9999)
+    members = training.Members(*(jnp.array([value]) for value in (1, 20, np.log(0.01), np.log(50))))
+    root = jax.random.fold_in(jax.random.key(5), cells.NETWORKS)
+    mesh = jax.make_mesh((1, 1), ("member", "batch"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    start = training.start(recipe, root, members)
+    state = training.advance(recipe, mesh, drawn, members._replace(seed=jnp.array([0])), start, 20)
+    params = jax.tree.map(lambda leaf: leaf[0], state.ema)
+    noise = np.asarray(jax.random.normal(jax.random.fold_in(data.held_out_key, 2), (30, 30)))
+    for losses, clean in ((last.train_loss, data.train[:20]), (last.held_out_loss, data.held_out)):
+        for at, t in enumerate(gaps.times):
+            x = clean + t**0.5 * noise[: len(clean)]
+            denoised = jax.vmap(model.denoise, (None, 0, None))(params, x, jnp.float32(t))
+            alone = np.mean((denoised - clean) ** 2) / t
+            # Rounding of 20 steps of training.
+            np.testing.assert_allclose(losses[0, 1, at], alone, rtol=1e-4)
+    for other in (last.train_loss[1, 1], last.train_loss[0, 0], first.train_loss[0, 1], last.held_out_loss[0, 1]):
+        assert np.abs(other / last.train_loss[0, 1] - 1).max() > 1e-3  # controls: size, set, step, points
+
+    def shifts(key, x, noised, t):
+        matrix = jax.vmap(jax.jacfwd(lambda x: model.denoise(params, x, t)))(noised)
+        return (matrix - jnp.eye(30),) * 2
+
+    counts, kept = toy_gaps.count_positions(shifts, data, gaps)
+    np.testing.assert_array_equal(last.counts[0, 1, 0], counts[0])
+    np.testing.assert_allclose(last.kept[0, 1, 0], kept[0], rtol=1e-3, atol=1e-5)
+
+
+def test_a_network_that_failed_has_no_numbers(monkeypatch):
+    monkeypatch.setattr(mlp, "paper_toy", trainable_linear.trainable)
+    original = training.train
+
+    def train(*arguments):
+        for state in original(*arguments):
+            yield state._replace(failed=state.failed.at[2].set(1))  # the larger size of the first training set
+
+    monkeypatch.setattr(training, "train", train)
+    gaps, chosen = toy_gaps.Plan((20, 40), (0.1, 0.5), 2, 2), toy_networks.Plan((2,), (20, 40), 2)
+    (found,) = toy_networks.measure(chosen, gaps, "Gaussian", 5, lambda step: None)
+    failed = np.array([[False, False], [True, False]])
+    np.testing.assert_array_equal((found.counts == 0).all(axis=(2, 3, 4, 5)), failed)
+    assert not found.kept[failed].any()
+    for losses in (found.train_loss, found.held_out_loss):
+        np.testing.assert_array_equal(np.isnan(losses), np.broadcast_to(failed[..., None], losses.shape))
+
+
+def told(few, many):
+    """The figure of the paper with given positions of networks: ``(seed, time)`` at few and at many points."""
+    gaps, networks = toy_gaps.Plan((20, 40), (0.1, 0.2, 0.3, 0.4), 1, 2), toy_networks.Plan((7,), (20, 40), 2)
+    toy = ablate_job.prepare_toy(gaps, networks, {})
+    toy.exact["count"][..., 23] = 1
+    toy.exact["complete"][:] = 1
+    for size, positions in enumerate((few, many)):
+        for seed, of_seed in enumerate(positions):
+            for time, position in enumerate(of_seed):
+                toy.networks["count"][:, 1, size, seed, :, :, time, position] = 1  # normalized data
+    toy.networks["count"][:, 0, ..., 23] = 1
+    toy.networks["held_out_loss"][:] = 1
+    toy.networks["train_loss"][:] = 1
+    toy.networks["train_loss"][:, :, 0, :, 2] = 0.5  # memorized at one noise variance
+    toy.networks["complete"][:] = 1
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "kind", "conclusion"),
+    [
+        ([[25, 25, 25, 23], [25, 25, 23, 23]], [[25, 23, 23, 23]] * 2, "Less at N = 40 than at 20", "made by scarce"),
+        ([[25, 23, 23, 23]] * 2, [[25, 25, 25, 23], [25, 25, 23, 23]], "No less at N = 40 than at 20", "geometry, not"),
+        ([[25, 23, 23, 23]] * 2, [[25, 23, 23, 23]] * 2, "No less at N = 40 than at 20", "geometry, not"),
+        ([[25, 25, 25, 23]] * 2, [[25, 25, 25, 25], [25, 23, 23, 23]], "Undecided", "it is undecided whether"),
+        ([[23, 23, 23, 23]] * 2, [[28, 28, 28, 23]] * 2, "Below 0.05 everywhere", "not seen"),
+    ],
+)
+def test_what_is_said_of_the_networks_follows_from_their_numbers(few, many, kind, conclusion):
+    said = ablate_tables.toy_sentence(told(few, many))
+    _, of_networks = said.split("Networks, 7 steps. ")
+    assert of_networks.startswith(kind)
+    assert "Exact score. Below 0.05 everywhere." in said
+    answer = ablate_tables.toy_answer(told(few, many))
+    assert said.endswith(answer)
+    exact, networks = answer.split(" In networks of 7 steps on normalized data ")
+    assert exact == "In the exact score of normalized data the gap is not seen."
+    assert networks.startswith("(those of 20 points memorized, with 2.0 times the loss at fresh points; range of 2 ")
+    assert conclusion in networks
+    assert [
+        words in networks for words in ("made by scarce", "geometry, not", "is undecided whether", "not seen")
+    ].count(True) == 1
+    assert "N = 20 and 40: 2.00 and 1.00 (Gaussian, 7 steps)" in said
+
+
+@pytest.mark.parametrize(("salient", "first"), [(0.9, "fine detail goes first"), (0.1, "salient directions go first")])
+def test_what_is_visible_where_the_gap_is_tells_which_directions_go_first(salient, first):
+    toy = told([[25, 25, 25, 23], [25, 25, 23, 23]], [[23, 23, 23, 23]] * 2)
+    assert "visible" not in ablate_tables.toy_answer(toy).split("the gap is not seen.")[0]
+    shares = np.array([salient, 0.5], np.float32)
+    toy.networks["kept"][:, 1, 0] = toy.networks["count"].sel(above=25)[:, 1, 0].values[..., None] * shares
+    toy.networks["kept"][:, 1, 0, 1] *= 0.8  # of the second training set, which has two of the five
+    answer = ablate_tables.toy_answer(toy)
+    mean = (3 + 2 * 0.8) / 5
+    estimate = np.array([salient, 0.5]) * mean
+    assert f"at N = 20, {estimate[0]:.2f} [{0.8 * salient:.2f}, {salient:.2f}] of the salient and" in answer
+    assert f"{estimate[1]:.2f} [0.40, 0.50] of the fine directions are still visible: {first}." in answer
+
+
+@pytest.mark.parametrize("change", [0, 1], ids=["less", "no less"])
+def test_networks_that_did_not_memorize_are_not_held_for_or_against_memorization(change):
+    toy = told(*([[[25, 25, 25, 23]] * 2, [[25, 23, 23, 23]] * 2][:: (-1) ** change]))
+    assert "stays open" not in ablate_tables.toy_sentence(toy)
+    toy.networks["train_loss"][:, :, 0, :, 2] = 0.6
+    said = ablate_tables.toy_sentence(toy)
+    assert said.endswith("what memorization does in them stays open.")
+    assert "memorized by then" in said
+    assert ("Networks, 7 steps. Less", "Networks, 7 steps. No less")[change] in said
+    assert "scarce data" not in said
+    assert "geometry" not in said
+
+
+def test_networks_that_are_not_trained_or_failed_are_left_out():
+    toy = told([[25, 25, 25, 23]] * 2, [[23, 23, 23, 23]] * 2)
+    assert "0.75 [0.75, 0.75] and 0.00 [0.00, 0.00]" in ablate_tables.toy_sentence(toy)
+    toy.networks["count"][:, 1, 0, 1] = 0  # one failed
+    toy.networks["train_loss"][:, 1, 0, 1] = np.nan
+    said = ablate_tables.toy_sentence(toy)
+    assert "(0.75 and 0.00)" in said  # of one training set, without an interval
+    assert "2.00 and 1.00 (normalized" in said
+    toy.networks["count"][:] = 0
+    toy.networks["complete"][:] = 0
+    said = ablate_tables.toy_sentence(toy)
+    assert "Exact score" in said
+    assert "etworks" not in said
+    assert len(plots.toy_gaps(toy).axes) == 12
