@@ -181,7 +181,9 @@ def _visible_sentence(counted: xr.Dataset) -> str:
         _share(Bootstrap(found.estimate[at], found.lower[at], found.upper[at], found.replicates[:, at]))
         for at in (0, 1)
     )
-    first = "fine detail goes first" if found.estimate[0] > found.estimate[1] else "salient directions go first"
+    first = "undecided which go first"
+    if found.lower[2] > 0 or found.upper[2] < 0:  # not of one training set, whose ends are nan
+        first = "fine detail goes first" if found.estimate[2] > 0 else "salient directions go first"
     return (
         f"Where it is there at N = {int(few['dataset_size'])}, {salient} of the salient and {fine} of the fine "
         f"directions are still visible: {first}."

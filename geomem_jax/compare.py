@@ -108,7 +108,7 @@ def networks_in_words(dataset: xr.Dataset) -> str | None:
         sets = int(measured.any(axis=0).sum())
         parts = [
             f"The network is small and trained for {steps} on the same points, at N = {', '.join(map(str, sizes))}; "
-            "no law is its own, and what it has not learned yet may count as free."
+            "it has no law of its own, and what it has not learned yet may count as free."
         ]
         parts += [f"Its ranges are those of {sets} training sets, not intervals."] if sets > 1 else []
     for row, seed in np.argwhere(complete.values == FAILED):

@@ -156,20 +156,22 @@ def share(counts: np.ndarray, position: int) -> Bootstrap:
 
 
 def visible(kept: np.ndarray, counts: np.ndarray) -> Bootstrap:
-    """Mean share of either group that is visible where the position is :data:`LOST`, ``(group,)``.
+    """Mean share of either group that is visible where the position is :data:`LOST`, and their difference.
 
     Args:
       kept: sums ``(S, ..., group)`` of :func:`count_positions`.
       counts: ``(S, ..., d)``.
 
     Returns:
-      The mean over all those points, nan without one, with its interval over training sets.
+      The mean over all those points, nan without one, and last that of the first group less that of the second, with
+      intervals over training sets: ``(group + 1,)``.
     """
     sums = [array.reshape(len(array), -1, array.shape[-1]).sum(axis=1) for array in (kept, counts[..., [LOST]])]
 
     def ratio(means: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            return means[:, :-1] / means[:, -1:]
+            shares = means[:, :-1] / means[:, -1:]
+        return np.column_stack([shares, shares[:, 0] - shares[:, 1]])
 
     return expanded_bootstrap(np.concatenate(sums, axis=1).astype(np.float64), ratio, seed=0)
 

@@ -411,7 +411,7 @@ def test_networks_have_ranges_and_no_law():
             assert row.measured[rung] == expected[group].measured[rung]
     assert np.isfinite(measured.log_value).any()
     words = compare.networks_in_words(dataset)
-    assert "trained for 300 steps on the same points, at N = 2, 32, 512, 2048; no law is its own" in words
+    assert "trained for 300 steps on the same points, at N = 2, 32, 512, 2048; it has no law of its own" in words
     assert words.endswith("The network of N = 32, training set 2, became non-finite and is left out.")
     assert compare.networks_in_words(plain) is None
     dataset["complete"].loc[{"rung": "network"}] = 0  # interrupted before

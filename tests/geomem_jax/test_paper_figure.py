@@ -241,10 +241,19 @@ def test_what_is_visible_where_the_gap_is_tells_which_directions_go_first(salien
     toy.networks["kept"][:, 1, 0] = toy.networks["count"].sel(above=25)[:, 1, 0].values[..., None] * shares
     toy.networks["kept"][:, 1, 0, 1] *= 0.8  # of the second training set, which has two of the five
     answer = ablate_tables.toy_answer(toy)
+    assert first in answer
     mean = (3 + 2 * 0.8) / 5
     estimate = np.array([salient, 0.5]) * mean
     assert f"at N = 20, {estimate[0]:.2f} [{0.8 * salient:.2f}, {salient:.2f}] of the salient and" in answer
     assert f"{estimate[1]:.2f} [0.40, 0.50] of the fine directions are still visible: {first}." in answer
+
+
+def test_training_sets_that_differ_leave_it_undecided_which_go_first():
+    toy = told([[25, 25, 25, 23]] * 2, [[23, 23, 23, 23]] * 2)
+    for seed, shares in enumerate(([0.9, 0.5], [0.4, 0.5])):
+        count = toy.networks["count"].sel(above=25)[:, 1, 0, seed].values[..., None]
+        toy.networks["kept"][:, 1, 0, seed] = count * np.array(shares, np.float32)
+    assert "still visible: undecided which go first." in ablate_tables.toy_answer(toy)
 
 
 @pytest.mark.parametrize("change", [0, 1], ids=["less", "no less"])
