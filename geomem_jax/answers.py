@@ -81,8 +81,10 @@ def in_words(found: Sequence[Answer]) -> str:
     certain = [one for one in found if one.num_sets >= MIN_SEEDS]
     ranges = [one for one in found if one.num_sets < MIN_SEEDS]
     parts = [_of_models(certain, "as data get scarce")] if certain else []
-    sets = f"by the range of only {max(one.num_sets for one in ranges)} training sets" if ranges else ""
-    return " ".join([*parts, *([_of_models(ranges, sets)] if ranges else [])])
+    if ranges:
+        most = max(one.num_sets for one in ranges)
+        parts.append(_of_models(ranges, f"from {most} training set{'s' * (most > 1)} only"))
+    return " ".join(parts)
 
 
 def _of_models(found: Sequence[Answer], how: str) -> str:

@@ -17,9 +17,9 @@ from geomem_jax.statistics import MIN_SEEDS
 LEAD = """
 <p>A diffusion model makes data by removing noise. Made from few points, it can vary what it makes along some directions
 of the data only; along the others it repeats its training points: these are <em>frozen</em>. The <em>gain</em> of a
-direction says how freely a model moves along it: 1 freely, 0 not at all. A direction counts as frozen if its gain, over
-points and training sets, is below half that of infinite data (relative gain ρ below ½); its <em>freeze-out size</em> N*
-is the number of training points below which it is.</p>
+direction says how freely a model moves along it: 1 freely, 0 not at all. A direction counts as frozen if its mean gain,
+over points and training sets, is below half that of infinite data (relative gain ρ below ½); its <em>freeze-out
+size</em> N* is the number of training points below which it is.</p>
 """
 
 GAUSSIAN_RELATIVE = """
@@ -135,11 +135,11 @@ def _freeze_out(dataset: xr.Dataset, t: float) -> str:
         caption += f" {len(chosen)} of {len(rows)} distinct variances, evenly spaced by rank."
     text = "<p>Sizes outside the measured grid are bounded (&lt;, &gt;), never extrapolated.</p>"
     typical = [one for one in answers.answers(dataset, t) if one.rung == "empirical"]
-    if typical:
+    if typical and rows[0].measured_median["empirical"][0] > rows[0].measured["empirical"][0]:
         text += (
             "<p>N* is where the mean over points crosses ½. In the empirical model few points with large gains make "
             f"this mean: most are free only at larger sizes, of variance {rows[0].variance:.3g} half of them above "
-            f"N = {escape(typical[0].median)}, and intervals are too narrow. The verdicts allow for that.</p>"
+            f"N = {escape(typical[0].median)}, and intervals may be too narrow. The verdicts allow for that.</p>"
         )
     networks = compare.networks_in_words(dataset)
     if networks is not None:
@@ -273,8 +273,8 @@ def _more_figures(dataset: xr.Dataset) -> str:
             html.figure(
                 plots.spectra(dataset),
                 "Sorted singular values of the score Jacobian against noise variance, and the gaps between them.",
-                "<strong>Spectra.</strong> How many directions are free is read from the gap between the singular "
-                "values near 1, which are frozen, and those below.",
+                "<strong>Spectra.</strong> How many directions are free is read from the gap, where there is one, "
+                "between the singular values near 1, which are frozen, and those below.",
                 "Above, the sorted singular values of the score Jacobian at one dataset size: 1 is a frozen direction, "
                 "0 a free one; arrows stand for values above the axis. Of the linear model random-matrix theory "
                 "predicts the bulks (shaded) and the noise below which the total gap opens (dotted); elsewhere lines "

@@ -93,7 +93,11 @@ def test_few_training_sets_have_a_sentence_of_their_own():
     assert (solved[0].num_sets, networks.num_sets) == (8, 2)
     both = answers.in_words([*solved, networks])
     assert both.startswith(answers.in_words(solved) + " ")
-    assert both.endswith(" in the network model, by the range of only 2 training sets.")
+    assert both.endswith(" in the network model, from 2 training sets only.")
+    (alone,) = said(plotted.simulated(num_seeds=1))[:1]
+    assert answers.in_words([alone]) == (
+        "Which directions freeze first is undecided in the linear model, from 1 training set only."
+    )
 
 
 def with_moving_nulls(gain, at):

@@ -168,6 +168,18 @@ def test_an_exact_average_has_a_column_and_is_censored_as_measured(tmp_path):
     assert [row[column] for row in cells] == [format_size(size, rows[0].grid["empirical"]) for size in predicted]
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_points_that_are_frozen_where_the_mean_is_free_are_told(ladder, tmp_path):
+    assert "few points with large gains" not in ladder[1].text  # its points are alike
+    dataset = plotted.simulated()
+    dataset["gain_median"].loc[{"rung": "empirical"}] *= 0.7
+    _, page = written(dataset, tmp_path)
+    _, said = answers.answers(dataset, compare.verdict(dataset).noise_variance)
+    assert said.median != said.largest
+    assert "In the empirical model few points with large gains make this mean" in page.text
+    assert f"half of them above N = {said.median}, and intervals" in page.text
+
+
 def test_gaussian_data_are_not_called_relative(ladder):
     assert "Gaussian-relative" not in ladder[1].text
 
