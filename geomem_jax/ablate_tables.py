@@ -207,7 +207,10 @@ def toy_answer(toy: Toy) -> str:
         ratio = float(_loss_ratio(toy.networks).sel(data="normalized")[-1, 0])
         if ratio >= MEMORIZED:
             ranges = f"{'range of ' * (sets > 1)}{sets} training set{'s' * (sets > 1)}"
-            memorized = f"those of {fewest} points memorized, with {ratio:.1f} times the loss at fresh points"
+            one = toy.networks.sel(data="normalized").isel(training_step=-1, dataset_size=0)
+            each = (one["held_out_loss"] / one["train_loss"]).max("noise_variance").values
+            shown = f"{ratio:.1f} [{np.nanmin(each):.1f}, {np.nanmax(each):.1f}]" if sets > 1 else f"{ratio:.1f}"
+            memorized = f"those of {fewest} points memorized, with {shown} times the loss at fresh points"
             said.append(_gap_sentence(f"In {trained} ({memorized}; {ranges})", last))
             said.append(_visible_sentence(last.sel(data="normalized")))
         else:

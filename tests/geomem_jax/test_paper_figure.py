@@ -225,7 +225,9 @@ def test_what_is_said_of_the_networks_follows_from_their_numbers(few, many, kind
     assert said.endswith(answer)
     exact, networks = answer.split(" In networks of 7 steps on normalized data ")
     assert exact == "In the exact score of normalized data the gap is not seen."
-    assert networks.startswith("(those of 20 points memorized, with 2.0 times the loss at fresh points; range of 2 ")
+    assert networks.startswith(
+        "(those of 20 points memorized, with 2.0 [2.0, 2.0] times the loss at fresh points; range of 2 "
+    )
     assert conclusion in networks
     assert [
         words in networks for words in ("made by scarce", "geometry, not", "is undecided whether", "not seen")
@@ -242,6 +244,8 @@ def test_what_is_visible_where_the_gap_is_tells_which_directions_go_first(salien
     toy.networks["kept"][:, 1, 0, 1] *= 0.8  # of the second training set, which has two of the five
     answer = ablate_tables.toy_answer(toy)
     assert first in answer
+    toy.networks["train_loss"][:, 1, 0, 1, 2] = 0.4  # ratios of 2 and 2.5, of means 1 / 0.45
+    assert "with 2.2 [2.0, 2.5] times the loss" in ablate_tables.toy_answer(toy)
     mean = (3 + 2 * 0.8) / 5
     estimate = np.array([salient, 0.5]) * mean
     assert f"at N = 20, {estimate[0]:.2f} [{0.8 * salient:.2f}, {salient:.2f}] of the salient and" in answer
