@@ -83,11 +83,11 @@ def in_words(found: Sequence[Answer]) -> str:
     parts = [_of_models(certain, "as data get scarce")] if certain else []
     if ranges:
         most = max(one.num_sets for one in ranges)
-        parts.append(_of_models(ranges, f"from {most} training set{'s' * (most > 1)} only"))
+        parts.append(_of_models(ranges, f"from {most} training set{'s' * (most > 1)} only", certain))
     return " ".join(parts)
 
 
-def _of_models(found: Sequence[Answer], how: str) -> str:
+def _of_models(found: Sequence[Answer], how: str, known: Sequence[Answer] = ()) -> str:
     models: dict[str, list[str]] = {}
     for one in found:
         models.setdefault(one.first, []).append(one.rung)
@@ -97,6 +97,8 @@ def _of_models(found: Sequence[Answer], how: str) -> str:
         "undecided": "which directions freeze first is undecided",
         "not seen at these sizes": "which directions freeze first cannot be seen at these dataset sizes",
     }
+    if len(models) == 1 and {one.first for one in known} == set(models):
+        said = dict.fromkeys(said, "the same holds")
     places = {first: " and ".join(rungs) + f" model{'s' * (len(rungs) > 1)}" for first, rungs in models.items()}
     text = "; ".join(f"{said[first]} in the {where}" for first, where in places.items())
     return f"{text[0].upper()}{text[1:]}, {how}."

@@ -92,8 +92,12 @@ def test_few_training_sets_have_a_sentence_of_their_own():
     *solved, networks = said(plotted.with_network(plotted.simulated()))
     assert (solved[0].num_sets, networks.num_sets) == (8, 2)
     both = answers.in_words([*solved, networks])
-    assert both.startswith(answers.in_words(solved) + " ")
-    assert both.endswith(" in the network model, from 2 training sets only.")
+    assert {solved[0].first, solved[1].first} == {networks.first} == {"fine detail"}
+    assert both == f"{answers.in_words(solved)} The same holds in the network model, from 2 training sets only."
+    for first, words in (("salient directions", "Salient directions (large variance) freeze"), ("undecided", "Which")):
+        other = answers.in_words([*solved, networks._replace(first=first)])
+        assert other.startswith(f"{answers.in_words(solved)} {words}")
+        assert other.endswith(" in the network model, from 2 training sets only.")
     (alone,) = said(plotted.simulated(num_seeds=1))[:1]
     assert answers.in_words([alone]) == (
         "Which directions freeze first is undecided in the linear model, from 1 training set only."
