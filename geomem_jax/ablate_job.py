@@ -42,7 +42,8 @@ DIMENSIONS = {
 } | dict.fromkeys(TEXTS, ("condition",))
 TOY_DIMENSIONS = {
     "count": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "above"),
-    "kept": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "kept_group"),
+    "visible": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "seen_group"),
+    "kept": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "seen_group"),
     "complete": ("seed",),
 }
 TOY_NETWORK_DIMENSIONS = {
@@ -50,9 +51,13 @@ TOY_NETWORK_DIMENSIONS = {
         *("training_step", "data", "dataset_size", "seed"),
         *("reading", "point", "noise_variance", "above"),
     ),
+    "visible": (
+        *("training_step", "data", "dataset_size", "seed"),
+        *("reading", "point", "noise_variance", "seen_group"),
+    ),
     "kept": (
         *("training_step", "data", "dataset_size", "seed"),
-        *("reading", "point", "noise_variance", "kept_group"),
+        *("reading", "point", "noise_variance", "seen_group"),
     ),
     "train_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
     "held_out_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
@@ -64,7 +69,8 @@ class Toy(NamedTuple):
     """The paper's figure.
 
     Attributes:
-      exact: positions of gaps of the exact score, and which share of either group is visible (``kept``).
+      exact: positions of gaps of the exact score, and which share of either group is visible
+        (:class:`geomem_jax.toy_gaps.Positions`).
       networks: those of networks, and their losses.
     """
 
@@ -159,7 +165,7 @@ def prepare_toy(chosen: toy_gaps.Plan, networks: toy_networks.Plan, attributes: 
         "noise_variance": list(chosen.times),
         "seed": np.arange(chosen.seeds),
         "above": np.arange(len(toy_gaps.VARIANCES)),
-        "kept_group": list(toy_gaps.GROUPS),
+        "seen_group": list(toy_gaps.GROUPS),
     }
     of_networks = coordinates | {
         "training_step": list(networks.steps),
@@ -224,15 +230,18 @@ def _at_step(progress: Progress, task: TaskID, step: int) -> None:
     progress.update(task, completed=step)
 
 
+def _put(dataset: xr.Dataset, at: dict[str, object], found: toy_gaps.Positions) -> None:
+    for name, values in zip(("count", "visible", "kept"), found, strict=True):
+        dataset[name].loc[at] = values
+
+
 def _measure_toy(job: Job, toy: Toy, folder: Path, progress: Progress) -> None:
     assert job.toy is not None
     gaps, networks = job.toy
     task = progress.add_task("the paper's figure", total=gaps.seeds)
     for seed in range(gaps.seeds):
         if not toy.exact["complete"][seed]:
-            counts, kept = toy_gaps.measure(gaps, job.seed, seed)
-            toy.exact["count"].loc[{"seed": seed}] = counts
-            toy.exact["kept"].loc[{"seed": seed}] = kept
+            _put(toy.exact, {"seed": seed}, toy_gaps.measure(gaps, job.seed, seed))
             toy.exact["complete"][seed] = 1
             results.save(toy.exact, folder / TOY)
         progress.advance(task)
@@ -242,8 +251,7 @@ def _measure_toy(job: Job, toy: Toy, folder: Path, progress: Progress) -> None:
             after = partial(_at_step, progress, task)
             for found in toy_networks.measure(networks, gaps, name, job.seed, after):
                 at = {"training_step": found.step, "data": name}
-                toy.networks["count"].loc[at] = found.counts
-                toy.networks["kept"].loc[at] = found.kept
+                _put(toy.networks, at, found.positions)
                 toy.networks["train_loss"].loc[at] = found.train_loss
                 toy.networks["held_out_loss"].loc[at] = found.held_out_loss
             toy.networks["complete"].loc[{"data": name}] = 1

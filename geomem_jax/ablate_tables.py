@@ -12,7 +12,7 @@ from geomem_jax.formatting import format_interval
 from geomem_jax.statistics import Bootstrap
 from geomem_jax.toy_gaps import LOST
 
-MEMORIZED = 2  # how many times more a network that memorized loses at fresh points, at some noise
+MEMORIZING = 1.1  # times the loss at fresh points, at some noise; of 20000 points, hardly memorized, up to 1.01
 RARE = 0.05  # a share below which it is not said to be seen
 
 
@@ -168,56 +168,66 @@ def _gap_sentence(where: str, counted: xr.Dataset) -> str:
     return f"{where} it is undecided whether scarce data make the gap."
 
 
-def _visible_sentence(counted: xr.Dataset) -> str:
-    """Say which directions are visible at fewest points where the gap is at the position of the lost salient ones."""
-    few = counted.isel(dataset_size=0)
-    sums = (
-        few[name].transpose("seed", ..., last).values for name, last in (("kept", "kept_group"), ("count", "above"))
+def _positions(counted: xr.Dataset, at: int) -> toy_gaps.Positions:
+    """Of one dataset size, training sets first."""
+    one = counted.isel(dataset_size=at)
+    return toy_gaps.Positions(
+        *(
+            one[name].transpose("seed", "reading", "point", "noise_variance", last).values
+            for name, last in (("count", "above"), ("visible", "seen_group"), ("kept", "seen_group"))
+        )
     )
-    found = toy_gaps.visible(*sums)
+
+
+def _hidden_sentence(counted: xr.Dataset) -> str:
+    """Say which directions scarce data hide where the gap is at the position of the lost salient ones."""
+    sizes = counted["dataset_size"].values
+    found = toy_gaps.hidden(_positions(counted, 0), _positions(counted, -1))
     if np.isnan(found.estimate).any():
         return ""
-    salient, fine = (
+    few, fine_few, many, fine_many = (
         _share(Bootstrap(found.estimate[at], found.lower[at], found.upper[at], found.replicates[:, at]))
-        for at in (0, 1)
+        for at in range(4)
     )
-    first = "undecided which go first"
-    if found.lower[2] > 0 or found.upper[2] < 0:  # not of one training set, whose ends are nan
-        first = "fine detail goes first" if found.estimate[2] > 0 else "salient directions go first"
+    first = "it is undecided of which more are lost for want of data"
+    if found.lower[4] > 0 or found.upper[4] < 0:  # not of one training set, whose ends are nan
+        first = f"more {'salient directions are' if found.estimate[4] > 0 else 'fine detail is'} lost for want of data"
     return (
-        f"Where it is there at N = {int(few['dataset_size'])}, {salient} of the salient and {fine} of the fine "
-        f"directions are still visible: {first}."
+        f"Where it is there at N = {sizes[0]}, {few} of the salient and {fine_few} of the fine directions are visible, "
+        f"and at the same noise with N = {sizes[-1]} {many} and {fine_many}: {first}."
     )
 
 
 def toy_answer(toy: Toy) -> str:
-    """Say whether the gap from which the paper reads the order is made by scarce data, or nothing if none is measured.
+    """Say whether the gap from which the paper reads the order is made by scarce data, and which directions it hides.
 
-    Of the exact score, and of networks at their last training step, if they have memorized the fewest points.
+    Of the exact score, and of networks at their last training step that memorize; nothing if none is measured.
     """
     said = []
     scores = ablate_job.toy_scores(toy)
     (_, exact), (step, last) = scores[0], scores[-1]
     if any(data == "normalized" for _, data, *_ in ablate_job.toy_cells(exact)):
         said.append(_gap_sentence("In the exact score of normalized data", exact))
-        said.append(_visible_sentence(exact.sel(data="normalized")))
+        said.append(_hidden_sentence(exact.sel(data="normalized")))
     if "normalized" in toy.networks["data"].values[toy.networks["complete"].values == 1]:
-        fewest, sets = last["dataset_size"].values[0], last.sizes["seed"]
-        trained = f"networks of {step} steps on normalized data"
-        ratio = float(_loss_ratio(toy.networks).sel(data="normalized")[-1, 0])
-        if ratio >= MEMORIZED:
-            ranges = f"{'range of ' * (sets > 1)}{sets} training set{'s' * (sets > 1)}"
-            one = toy.networks.sel(data="normalized").isel(training_step=-1, dataset_size=0)
+        ratios = _loss_ratio(toy.networks).sel(data="normalized")[-1].values
+        for at, size in enumerate(last["dataset_size"].values[:-1]):
+            networks = f"etworks of {size} points of normalized data after {step} steps"
+            if ratios[at] < MEMORIZING:
+                said.append(
+                    f"N{networks} have hardly memorized (loss at fresh points below {MEMORIZING} times that at "
+                    "training points at every noise): what memorization does in them stays open."
+                )
+                continue
+            one = toy.networks.sel(data="normalized").isel(training_step=-1, dataset_size=at)
             each = (one["held_out_loss"] / one["train_loss"]).max("noise_variance").values
-            shown = f"{ratio:.1f} [{np.nanmin(each):.1f}, {np.nanmax(each):.1f}]" if sets > 1 else f"{ratio:.1f}"
-            memorized = f"those of {fewest} points memorized, with {shown} times the loss at fresh points"
-            said.append(_gap_sentence(f"In {trained} ({memorized}; {ranges})", last))
-            said.append(_visible_sentence(last.sel(data="normalized")))
-        else:
-            said.append(
-                f"The {trained} have hardly memorized by then, even of {fewest} points (loss at fresh points below "
-                f"{MEMORIZED} times that at training points at every noise): what memorization does in them stays open."
-            )
+            ranges = f" [{np.nanmin(each):.1f}, {np.nanmax(each):.1f}]" if len(each) > 1 else ""
+            where = f"In n{networks} (loss at fresh points {ratios[at]:.1f}{ranges} times that at training points)"
+            compared = last.isel(dataset_size=[at, -1])
+            said.append(_gap_sentence(where, compared))
+            said.append(_hidden_sentence(compared.sel(data="normalized")))
+        if last.sizes["seed"] > 1 and ratios.max() >= MEMORIZING:
+            said.append(f"Brackets of networks are ranges of {last.sizes['seed']} training sets.")
     return " ".join(filter(None, said))
 
 

@@ -12,7 +12,9 @@ those of frozen directions lie outside).  Points: the origin, fresh ones, traini
 
 The paper reads the position 25 as memorization.  A position that memorization makes is seen at small N and not at
 20000 points, which are the reference here: its *share* of noise variances, points and training sets falls with N.
-Distance of two sizes: total variation
+What it hides is another question: a gap counts directions, and on a sphere the radial one, a salient one at most
+points, is frozen at any N.  Therefore the shares of both groups that are *visible*, in the span of the singular vectors
+below the gap, are compared with those of the reference at the same noise.  Distance of two sizes: total variation
 :math:`\tfrac12\sum_p|f_p-f'_p|` of the distributions of positions, mean over the noise variances at which the reference
 has one of the three positions at most points.  Finite samples have a distance of their own; its size is that between
 the two halves of the training sets at the reference (*control*).
@@ -60,6 +62,21 @@ class Plan(NamedTuple):
     seeds: int
 
 
+class Positions(NamedTuple):
+    """What is read, ``...`` being any leading dimensions.
+
+    Attributes:
+      counts: ``(..., reading, point, time, d)``, over the points of a class; position p is at p.
+      visible: ``(..., reading, point, time, group)``, which share of each of :data:`GROUPS` is visible, below the gap,
+        summed over the points.
+      kept: the same, summed over those points where the gap is at :data:`LOST`.
+    """
+
+    counts: np.ndarray
+    visible: np.ndarray
+    kept: np.ndarray
+
+
 def plan(quick: bool, seeds: int) -> Plan:
     """Choose the grid: the noise of the paper, standard deviations from 0.01 to 1."""
     if quick:
@@ -77,7 +94,7 @@ Shifts = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array,
 points ``noised``, and differences at one side of orthonormal probes about ``x``."""
 
 
-def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> tuple[np.ndarray, np.ndarray]:
+def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> Positions:
     """Count positions of one score at the points of one training set, and ask which directions are below the gap.
 
     Args:
@@ -86,8 +103,7 @@ def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> tu
       chosen: the plan.
 
     Returns:
-      Counts ``(reading, point, time, d)``; position p is at p.  And ``(reading, point, time, group)``: which share of
-      each of :data:`GROUPS` is visible, below the gap, summed over the points where that is at :data:`LOST`.
+      Without leading dimensions.
     """
     d, dtype = data.train.shape[1], data.train.dtype
     clean = {
@@ -98,7 +114,8 @@ def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> tu
     noise = jax.random.normal(data.held_out_key, (chosen.points, d), dtype)
     probe_key = jax.random.fold_in(data.held_out_key, 1)
     counts = np.zeros((len(READINGS), len(POINTS), len(chosen.times), d), np.int16)
-    kept = np.zeros((*counts.shape[:3], len(GROUPS)), np.float32)
+    visible = np.zeros((*counts.shape[:3], len(GROUPS)), np.float32)
+    kept = np.zeros_like(visible)
     for at_time, t in enumerate(chosen.times):
         for at_point, point in enumerate(POINTS):
             x = clean[point]
@@ -107,8 +124,9 @@ def count_positions(shifts: Shifts, data: cells.TrainingSet, chosen: Plan) -> tu
                 shares, above = map(np.asarray, responses.visible(shift, d - SHOWN))
                 where = at_reading, at_point, at_time
                 counts[where] = np.bincount(above, minlength=d)
-                kept[where] = [shares[above == LOST][:, group].mean(axis=1).sum() for group in GROUPS.values()]
-    return counts, kept
+                of_groups = np.stack([shares[:, group].mean(axis=1) for group in GROUPS.values()], axis=1)
+                visible[where], kept[where] = of_groups.sum(axis=0), of_groups[above == LOST].sum(axis=0)
+    return Positions(counts, visible, kept)
 
 
 def _exact(
@@ -122,7 +140,7 @@ def _exact(
     return empirical_jacobian.jacobian(model, noised, t) - axes, probed
 
 
-def measure(chosen: Plan, random_seed: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def measure(chosen: Plan, random_seed: int, seed: int) -> Positions:
     """Measure the exact score of one training set, ``(reading, data, point, size, time)`` and, last, as above."""
     grid = cells.Grid(chosen.sizes, chosen.times, 1, chosen.points, chosen.points, random_seed)
     found = []
@@ -131,8 +149,7 @@ def measure(chosen: Plan, random_seed: int, seed: int) -> tuple[np.ndarray, np.n
         scores = [partial(_exact, data.train, jnp.asarray(size)) for size in chosen.sizes]
         of_size = zip(*(count_positions(score, data, chosen) for score in scores), strict=True)
         found.append([np.stack(part, axis=2) for part in of_size])
-    counts, kept = (np.stack(part, axis=1) for part in zip(*found, strict=True))
-    return counts, kept
+    return Positions(*(np.stack(part, axis=1) for part in zip(*found, strict=True)))
 
 
 def fractions(counts: np.ndarray) -> np.ndarray:
@@ -155,25 +172,35 @@ def share(counts: np.ndarray, position: int) -> Bootstrap:
     return expanded_bootstrap(fractions(counts)[..., position].mean(axis=1), lambda means: means, seed=0)
 
 
-def visible(kept: np.ndarray, counts: np.ndarray) -> Bootstrap:
-    """Mean share of either group that is visible where the position is :data:`LOST`, and their difference.
+def hidden(few: Positions, many: Positions) -> Bootstrap:
+    """Compare what is visible at few points, where the gap is at :data:`LOST`, with the same noise at many points.
 
     Args:
-      kept: sums ``(S, ..., group)`` of :func:`count_positions`.
-      counts: ``(S, ..., d)``.
+      few: at few points, ``(S, ..., T, d or group)``.
+      many: of the same training sets and places.
 
     Returns:
-      The mean over all those points, nan without one, and last that of the first group less that of the second, with
-      intervals over training sets: ``(group + 1,)``.
+      Mean visible share of either group at few points, over all points with that gap; of either group at many points,
+      over the same noise variances and classes of points with the same weights; and last, by how much more of the
+      first group than of the second was lost: ``(2 group + 1,)`` with intervals over training sets, nan without such
+      a gap.
     """
-    sums = [array.reshape(len(array), -1, array.shape[-1]).sum(axis=1) for array in (kept, counts[..., [LOST]])]
+    points = many.counts.sum(axis=-1, keepdims=True)
+    both = points > 0  # not of networks that failed
+    weight = np.where(both, few.counts[..., [LOST]], 0)
+    reference = weight * many.visible / np.where(both, points, 1)
+    sums = [
+        part.reshape(len(part), -1, part.shape[-1]).sum(axis=1)
+        for part in (np.where(both, few.kept, 0), reference, weight)
+    ]
 
-    def ratio(means: np.ndarray) -> np.ndarray:
+    def shares(means: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            shares = means[:, :-1] / means[:, -1:]
-        return np.column_stack([shares, shares[:, 0] - shares[:, 1]])
+            found = means[:, :-1] / means[:, -1:]
+        lost = found[:, 2:] - found[:, :2]
+        return np.column_stack([found, lost[:, 0] - lost[:, 1]])
 
-    return expanded_bootstrap(np.concatenate(sums, axis=1).astype(np.float64), ratio, seed=0)
+    return expanded_bootstrap(np.concatenate(sums, axis=1).astype(np.float64), shares, seed=0)
 
 
 def fall(few: np.ndarray, many: np.ndarray, position: int) -> Bootstrap:

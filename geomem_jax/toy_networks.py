@@ -11,7 +11,7 @@ How much has been memorized is told by the loss at noised training points and at
 particular.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -46,27 +46,25 @@ class Readings(NamedTuple):
 
     Attributes:
       step: training step.
-      counts: ``(size, seed, reading, point, time, d)`` positions, as in :func:`geomem_jax.toy_gaps.count_positions`.
-      kept: ``(size, seed, reading, point, time, group)``, likewise.
+      positions: with leading dimensions ``(size, seed)``.
       train_loss: ``(size, seed, time)``.
       held_out_loss: ``(size, seed, time)``.
     """
 
     step: int
-    counts: np.ndarray
-    kept: np.ndarray
+    positions: toy_gaps.Positions
     train_loss: np.ndarray
     held_out_loss: np.ndarray
 
 
 def plan(quick: bool, seeds: int) -> Plan:
-    """Choose the ensembles: fewest and most points of the paper's figure, one in 200 of its training steps.
+    """Choose the ensembles: fewest and most points of the paper's figure, one in 66 of its training steps.
 
-    In these 250 points are hardly memorized, so that there are networks of 25 points besides, which are.
+    In these 250 points have begun to be memorized; those of the networks of 25 points are.
     """
     if quick:
         return Plan((200,), (250, 4000), min(seeds, 1))
-    return Plan((1000, 10_000), (25, 250, 20_000), min(seeds, 2))
+    return Plan((1000, 10_000, 30_000), (25, 250, 20_000), min(seeds, 2))
 
 
 @partial(jax.jit, static_argnames="model")
@@ -93,14 +91,20 @@ def losses(model: Trainable, params: Params, clean: jax.Array, noise: jax.Array,
 
 def _read(
     model: Trainable, params: Params, data: cells.TrainingSet, size: int, chosen: toy_gaps.Plan
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, what is visible, and both losses of one network."""
-    count, kept = toy_gaps.count_positions(partial(shifts, model, params), data, chosen)
+) -> tuple[toy_gaps.Positions, np.ndarray, np.ndarray]:
+    """Positions and both losses of one network."""
+    positions = toy_gaps.count_positions(partial(shifts, model, params), data, chosen)
     noise = jax.random.normal(jax.random.fold_in(data.held_out_key, 2), data.held_out.shape, data.train.dtype)
     times = jnp.asarray(chosen.times, data.train.dtype)
     train = data.train[: min(size, LOSS_POINTS)]
     found = [losses(model, params, clean, noise[: len(clean)], times) for clean in (train, data.held_out)]
-    return count, kept, np.asarray(found[0]), np.asarray(found[1])
+    return positions, np.asarray(found[0]), np.asarray(found[1])
+
+
+def _gather(parts: Sequence[np.ndarray], shape: tuple[int, ...], failed: np.ndarray, of_failed: float) -> np.ndarray:
+    gathered = np.stack(parts)
+    gathered[failed] = of_failed
+    return gathered.reshape(*shape, *gathered.shape[1:])
 
 
 def measure(
@@ -146,10 +150,7 @@ def measure(
             _read(recipe.model, jax.tree.map(lambda leaf, at=at: leaf[at], ema), drawn[seed], int(size), gaps)
             for at, (seed, size) in enumerate(zip(seeds, sizes, strict=True))
         ]
-        count, kept, train_loss, held_out_loss = (np.stack(part) for part in zip(*read, strict=True))
-        count[failed >= 0] = kept[failed >= 0] = 0
-        train_loss[failed >= 0] = held_out_loss[failed >= 0] = np.nan
-        shape = (len(chosen.sizes), chosen.seeds)  # seeds run fastest
-        yield Readings(
-            int(step[0]), *(part.reshape(*shape, *part.shape[1:]) for part in (count, kept, train_loss, held_out_loss))
-        )
+        positions, *losses = zip(*read, strict=True)
+        gather = partial(_gather, shape=(len(chosen.sizes), chosen.seeds), failed=failed >= 0)  # seeds run fastest
+        of_all = toy_gaps.Positions(*(gather(parts, of_failed=0) for parts in zip(*positions, strict=True)))
+        yield Readings(int(step[0]), of_all, *(gather(parts, of_failed=np.nan) for parts in losses))
