@@ -13,7 +13,7 @@ from geomem_jax.statistics import Bootstrap
 from geomem_jax.toy_gaps import LOST
 
 MEMORIZING = 1.1  # times the loss at fresh points, at some noise; of 20000 points, hardly memorized, up to 1.01
-RARE = 0.05  # a share below which it is not said to be seen
+RARE = 0.05  # a share below which nothing is said to be seen, or lost
 
 
 def _end(found: Order, group: int, grid: tuple[float, float], along_time: bool) -> str:
@@ -190,7 +190,9 @@ def _hidden_sentence(counted: xr.Dataset) -> str:
         for at in range(4)
     )
     first = "it is undecided of which more are lost for want of data"
-    if found.lower[4] > 0 or found.upper[4] < 0:  # not of one training set, whose ends are nan
+    if (found.estimate[2:4] - found.estimate[:2] < RARE).all():
+        first = "next to none of either are lost for want of data"
+    elif found.lower[4] > 0 or found.upper[4] < 0:  # not of one training set, whose ends are nan
         first = f"more {'salient directions are' if found.estimate[4] > 0 else 'fine detail is'} lost for want of data"
     return (
         f"Where it is there at N = {sizes[0]}, {few} of the salient and {fine_few} of the fine directions are visible, "

@@ -194,13 +194,14 @@ def test_a_network_that_failed_has_no_numbers(monkeypatch):
         np.testing.assert_array_equal(np.isnan(losses), np.broadcast_to(failed[..., None], losses.shape))
 
 
-def told(few, many):
-    """The figure of the paper with given positions of networks: ``(seed, time)`` at few and at many points."""
-    gaps, networks = toy_gaps.Plan((20, 40), (0.1, 0.2, 0.3, 0.4), 1, 2), toy_networks.Plan((7,), (20, 40), 2)
+def told(*of_sizes):
+    """The figure of the paper with given positions ``(seed, time)`` of networks of the smallest size and of others."""
+    gaps = toy_gaps.Plan((20, 40), (0.1, 0.2, 0.3, 0.4), 1, 2)
+    networks = toy_networks.Plan((7,), (20, 40, 80)[: len(of_sizes)], 2)
     toy = ablate_job.prepare_toy(gaps, networks, {})
     toy.exact["count"][..., 23] = 1
     toy.exact["complete"][:] = 1
-    for size, positions in enumerate((few, many)):
+    for size, positions in enumerate(of_sizes):
         for seed, of_seed in enumerate(positions):
             for time, position in enumerate(of_seed):
                 toy.networks["count"][:, 1, size, seed, :, :, time, position] = 1  # normalized data
@@ -266,10 +267,14 @@ def test_what_few_points_hide_tells_which_directions_go_first(salient, first):
     ) in answer
 
 
-def test_what_many_points_do_not_show_is_not_lost_for_want_of_data():
-    # Fewer of the salient directions are visible, but no fewer than with many points; of the fine ones fewer.
-    answer = ablate_tables.toy_answer(with_visible([[0.5, 0.8]] * 2, [[0.5, 1.0]] * 2))
-    assert "more fine detail is lost for want of data." in answer
+@pytest.mark.parametrize(
+    ("fine", "said"),
+    [(0.8, "more fine detail is"), (0.97, "next to none of either are"), (1.0, "next to none of either are")],
+)
+def test_what_many_points_do_not_show_is_not_lost_for_want_of_data(fine, said):
+    # Fewer of the salient directions are visible, but no fewer than with many points.
+    answer = ablate_tables.toy_answer(with_visible([[0.5, fine]] * 2, [[0.5, 1.0]] * 2))
+    assert f"[1.00, 1.00]: {said} lost for want of data." in answer
 
 
 def test_training_sets_that_differ_leave_it_undecided_which_go_first():
@@ -290,6 +295,25 @@ def test_what_is_hidden_is_compared_at_the_same_noise():
     np.testing.assert_allclose(found.estimate, [0.25, 0.75, 0.5, 1.0, 0.0])
     many.counts[0, 1] = 0  # failed there
     assert np.isnan(toy_gaps.hidden(few, many).estimate).all()
+
+
+def test_networks_of_every_size_are_compared_with_those_of_most_points():
+    toy = told([[25, 25, 25, 25]] * 2, [[25, 23, 23, 23]] * 2, [[25, 25, 23, 23]] * 2)
+    toy.networks["train_loss"][:, 1, 1, :, 3] = 0.25
+    for size, kept in enumerate((0.3, 0.6)):
+        lost = toy.networks["count"][:, 1, size, ..., 25].values[..., None]
+        toy.networks["kept"][:, 1, size] = lost * np.array([kept, 0.5], np.float32)
+    toy.networks["visible"][:, 1, 2] = 0.9
+    _, fewest, more = ablate_tables.toy_answer(toy).split("In networks of ")
+    assert fewest.startswith("20 points of normalized data after 7 steps (loss at fresh points 2.0 [2.0, 2.0] times ")
+    assert "made by scarce data" in fewest
+    assert "at N = 20, 0.30 [0.30, 0.30] of the salient and 0.50 [0.50, 0.50] of the fine" in fewest
+    assert "with N = 80 0.90 [0.90, 0.90]" in fewest
+    assert "more salient directions are lost" in fewest
+    assert more.startswith("40 points of normalized data after 7 steps (loss at fresh points 4.0 [4.0, 4.0] times ")
+    assert "no less frequent with many points" in more
+    assert "at N = 40, 0.60 [0.60, 0.60] of the salient and 0.50 [0.50, 0.50] of the fine" in more
+    assert "more fine detail is lost" in more
 
 
 @pytest.mark.parametrize("change", [0, 1], ids=["less", "no less"])
