@@ -192,6 +192,8 @@ def _hidden_sentence(counted: xr.Dataset) -> str:
     first = "it is undecided of which more are lost for want of data"
     if (found.estimate[2:4] - found.estimate[:2] < RARE).all():
         first = "next to none of either are lost for want of data"
+    elif abs(found.estimate[4]) < RARE:
+        first = "about as many of both are lost for want of data"
     elif found.lower[4] > 0 or found.upper[4] < 0:  # not of one training set, whose ends are nan
         first = f"more {'salient directions are' if found.estimate[4] > 0 else 'fine detail is'} lost for want of data"
     return (

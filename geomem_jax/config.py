@@ -120,7 +120,7 @@ class AblateOptions:
     """Ask which definition or condition decides the order in which directions freeze, one experiment for each."""
 
     preset: Literal["quick", "full"] = "full"
-    """Everything in a minute with few training sets, or with intervals worth having in half an hour."""
+    """Everything in a minute with few training sets, or with intervals worth having in less than an hour."""
     only: str | None = None
     """Experiments, such as a,f,paper: a N, b swapped variances, c directions per group, d normalized or not, e point
     and probe norm, f definition of frozen, g networks, h estimator, paper the paper's own figure, of the exact score

@@ -277,6 +277,12 @@ def test_what_many_points_do_not_show_is_not_lost_for_want_of_data(fine, said):
     assert f"[1.00, 1.00]: {said} lost for want of data." in answer
 
 
+def test_a_difference_of_next_to_nothing_is_none():
+    for fine, said in ((0.76, "about as many of both"), (0.84, "about as many"), (0.7, "more fine"), (0.9, "more s")):
+        answer = ablate_tables.toy_answer(with_visible([[0.4, fine]] * 2, [[0.5, 0.9]] * 2))
+        assert f"[0.90, 0.90]: {said}" in answer, fine
+
+
 def test_training_sets_that_differ_leave_it_undecided_which_go_first():
     answer = ablate_tables.toy_answer(with_visible([[0.9, 0.5], [0.4, 0.5]], [[1.0, 1.0]] * 2))
     assert ": it is undecided of which more are lost for want of data." in answer
