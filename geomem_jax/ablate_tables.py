@@ -179,60 +179,70 @@ def _positions(counted: xr.Dataset, at: int) -> toy_gaps.Positions:
     )
 
 
-def _hidden_sentence(counted: xr.Dataset) -> str:
-    """Say which directions scarce data hide where the gap is at the position of the lost salient ones."""
+def _hidden(counted: xr.Dataset) -> tuple[str, str]:
+    """Say which directions scarce data hide where the gap is at the position of the lost salient ones, and how many."""
     sizes = counted["dataset_size"].values
     found = toy_gaps.hidden(_positions(counted, 0), _positions(counted, -1))
     if np.isnan(found.estimate).any():
-        return ""
+        return "", ""
     few, fine_few, many, fine_many = (
         _share(Bootstrap(found.estimate[at], found.lower[at], found.upper[at], found.replicates[:, at]))
         for at in range(4)
     )
-    first = "it is undecided of which more are lost for want of data"
+    first = "it is undecided of which more are lost"
     if (found.estimate[2:4] - found.estimate[:2] < RARE).all():
-        first = "next to none of either are lost for want of data"
+        first = "next to none of either are lost"
     elif abs(found.estimate[4]) < RARE:
-        first = "about as many of both are lost for want of data"
+        first = "about as many of both are lost"
     elif found.lower[4] > 0 or found.upper[4] < 0:  # not of one training set, whose ends are nan
-        first = f"more {'salient directions are' if found.estimate[4] > 0 else 'fine detail is'} lost for want of data"
+        first = f"more {'salient directions are' if found.estimate[4] > 0 else 'fine detail is'} lost"
     return (
-        f"Where it is there at N = {sizes[0]}, {few} of the salient and {fine_few} of the fine directions are visible, "
-        f"and at the same noise with N = {sizes[-1]} {many} and {fine_many}: {first}."
+        f"Where it is there at N = {sizes[0]}, {first} for want of data.",
+        f"Of the salient directions {few} are visible there, of the fine ones {fine_few}; with N = {sizes[-1]} at the "
+        f"same noise {many} and {fine_many}.",
     )
 
 
-def toy_answer(toy: Toy) -> str:
+def _toy_findings(toy: Toy) -> list[tuple[str, str]]:
     """Say whether the gap from which the paper reads the order is made by scarce data, and which directions it hides.
 
     Of the exact score, and of networks at their last training step that memorize; nothing if none is measured.
+
+    Returns:
+      What is found, and numbers.
     """
     said = []
     scores = ablate_job.toy_scores(toy)
     (_, exact), (step, last) = scores[0], scores[-1]
     if any(data == "normalized" for _, data, *_ in ablate_job.toy_cells(exact)):
-        said.append(_gap_sentence("In the exact score of normalized data", exact))
-        said.append(_hidden_sentence(exact.sel(data="normalized")))
+        said.append((_gap_sentence("In the exact score of normalized data", exact), ""))
+        said.append(_hidden(exact.sel(data="normalized")))
     if "normalized" in toy.networks["data"].values[toy.networks["complete"].values == 1]:
         ratios = _loss_ratio(toy.networks).sel(data="normalized")[-1].values
         for at, size in enumerate(last["dataset_size"].values[:-1]):
             networks = f"etworks of {size} points of normalized data after {step} steps"
             if ratios[at] < MEMORIZING:
-                said.append(
+                open_still = (
                     f"N{networks} have hardly memorized (loss at fresh points below {MEMORIZING} times that at "
                     "training points at every noise): what memorization does in them stays open."
                 )
+                said.append((open_still, ""))
                 continue
             one = toy.networks.sel(data="normalized").isel(training_step=-1, dataset_size=at)
             each = (one["held_out_loss"] / one["train_loss"]).max("noise_variance").values
             ranges = f" [{np.nanmin(each):.1f}, {np.nanmax(each):.1f}]" if len(each) > 1 else ""
             where = f"In n{networks} (loss at fresh points {ratios[at]:.1f}{ranges} times that at training points)"
             compared = last.isel(dataset_size=[at, -1])
-            said.append(_gap_sentence(where, compared))
-            said.append(_hidden_sentence(compared.sel(data="normalized")))
+            said.append((_gap_sentence(where, compared), ""))
+            said.append(_hidden(compared.sel(data="normalized")))
         if last.sizes["seed"] > 1 and ratios.max() >= MEMORIZING:
-            said.append(f"Brackets of networks are ranges of {last.sizes['seed']} training sets.")
-    return " ".join(filter(None, said))
+            said.append(("", f"Brackets of networks are ranges of {last.sizes['seed']} training sets."))
+    return said
+
+
+def toy_answer(toy: Toy) -> str:
+    """Say what follows from the paper's figure, of normalized data; nothing if none is measured."""
+    return " ".join(found for found, _ in _toy_findings(toy) if found)
 
 
 def toy_sentence(toy: Toy) -> str:
@@ -241,7 +251,7 @@ def toy_sentence(toy: Toy) -> str:
     said = [_score_sentence(score, counted) for score, counted in scores if any(ablate_job.toy_cells(counted))]
     if (toy.networks["complete"].values == 1).any():
         said.append(_loss_sentence(_loss_ratio(toy.networks)))
-    said.append(toy_answer(toy))
+    said += [part for finding in _toy_findings(toy) for part in finding if part]
     return (
         f"The paper's figure: share of position {LOST} of {len(toy_gaps.VARIANCES)}, read as salient directions that "
         f"are lost, where it is {RARE} or more. {' '.join(said)}"

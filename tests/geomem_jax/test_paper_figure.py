@@ -229,11 +229,10 @@ def test_what_is_said_of_the_networks_follows_from_their_numbers(few, many, kind
     assert of_networks.startswith(kind)
     assert "Exact score. Below 0.05 everywhere." in said
     answer = ablate_tables.toy_answer(told(few, many))
-    assert said.endswith(answer)
     exact, networks = answer.split(" In networks of 20 points of normalized data after 7 steps ")
     assert exact == "In the exact score of normalized data the gap is not seen."
     assert networks.startswith("(loss at fresh points 2.0 [2.0, 2.0] times that at training points) ")
-    assert networks.endswith(" Brackets of networks are ranges of 2 training sets.")
+    assert said.endswith(" Brackets of networks are ranges of 2 training sets.")
     assert conclusion in networks
     assert [
         words in networks for words in ("made by scarce", "geometry, not", "is undecided whether", "not seen")
@@ -255,16 +254,17 @@ def with_visible(few, many):
 )
 def test_what_few_points_hide_tells_which_directions_go_first(salient, first):
     toy = with_visible([[salient, 0.5], [0.8 * salient, 0.4]], [[0.95, 0.9], [0.9, 0.85]])
-    assert "visible" not in ablate_tables.toy_answer(toy).split("the gap is not seen.")[0]
     answer = ablate_tables.toy_answer(toy)
+    mean = (3 + 2 * 0.8) / 5  # of the second training set, which has two of the five gaps
+    assert f"Where it is there at N = 20, {first} for want of data." in answer
+    assert "visible" not in answer
+    assert (
+        f"{answer.split('In networks')[1]} Of the salient directions {salient * mean:.2f} [{0.8 * salient:.2f}, "
+        f"{salient:.2f}] are visible there, of the fine ones {0.5 * mean:.2f} [0.40, 0.50]; with N = 40 at the same "
+        "noise 0.93 [0.90, 0.95] and 0.88 [0.85, 0.90]."
+    ) in ablate_tables.toy_sentence(toy)
     toy.networks["train_loss"][:, 1, 0, 1, 2] = 0.4  # ratios of 2 and 2.5, of means 1 / 0.45
     assert "2.2 [2.0, 2.5] times that at" in ablate_tables.toy_answer(toy)
-    mean = (3 + 2 * 0.8) / 5  # of the second training set, which has two of the five gaps
-    assert (
-        f"Where it is there at N = 20, {salient * mean:.2f} [{0.8 * salient:.2f}, {salient:.2f}] of the salient and "
-        f"{0.5 * mean:.2f} [0.40, 0.50] of the fine directions are visible, and at the same noise with N = 40 "
-        f"0.93 [0.90, 0.95] and 0.88 [0.85, 0.90]: {first} for want of data."
-    ) in answer
 
 
 @pytest.mark.parametrize(
@@ -274,18 +274,18 @@ def test_what_few_points_hide_tells_which_directions_go_first(salient, first):
 def test_what_many_points_do_not_show_is_not_lost_for_want_of_data(fine, said):
     # Fewer of the salient directions are visible, but no fewer than with many points.
     answer = ablate_tables.toy_answer(with_visible([[0.5, fine]] * 2, [[0.5, 1.0]] * 2))
-    assert f"[1.00, 1.00]: {said} lost for want of data." in answer
+    assert f"Where it is there at N = 20, {said} lost for want of data." in answer
 
 
 def test_a_difference_of_next_to_nothing_is_none():
     for fine, said in ((0.76, "about as many of both"), (0.84, "about as many"), (0.7, "more fine"), (0.9, "more s")):
         answer = ablate_tables.toy_answer(with_visible([[0.4, fine]] * 2, [[0.5, 0.9]] * 2))
-        assert f"[0.90, 0.90]: {said}" in answer, fine
+        assert f"Where it is there at N = 20, {said}" in answer, fine
 
 
 def test_training_sets_that_differ_leave_it_undecided_which_go_first():
     answer = ablate_tables.toy_answer(with_visible([[0.9, 0.5], [0.4, 0.5]], [[1.0, 1.0]] * 2))
-    assert ": it is undecided of which more are lost for want of data." in answer
+    assert ", it is undecided of which more are lost for want of data." in answer
 
 
 def test_what_is_hidden_is_compared_at_the_same_noise():
@@ -310,15 +310,15 @@ def test_networks_of_every_size_are_compared_with_those_of_most_points():
         lost = toy.networks["count"][:, 1, size, ..., 25].values[..., None]
         toy.networks["kept"][:, 1, size] = lost * np.array([kept, 0.5], np.float32)
     toy.networks["visible"][:, 1, 2] = 0.9
-    _, fewest, more = ablate_tables.toy_answer(toy).split("In networks of ")
+    *_, fewest, more = ablate_tables.toy_sentence(toy).split("In networks of ")
     assert fewest.startswith("20 points of normalized data after 7 steps (loss at fresh points 2.0 [2.0, 2.0] times ")
     assert "made by scarce data" in fewest
-    assert "at N = 20, 0.30 [0.30, 0.30] of the salient and 0.50 [0.50, 0.50] of the fine" in fewest
-    assert "with N = 80 0.90 [0.90, 0.90]" in fewest
+    assert "0.30 [0.30, 0.30] are visible there, of the fine ones 0.50 [0.50, 0.50]" in fewest
+    assert "with N = 80 at the same noise 0.90 [0.90, 0.90]" in fewest
     assert "more salient directions are lost" in fewest
     assert more.startswith("40 points of normalized data after 7 steps (loss at fresh points 4.0 [4.0, 4.0] times ")
     assert "no less frequent with many points" in more
-    assert "at N = 40, 0.60 [0.60, 0.60] of the salient and 0.50 [0.50, 0.50] of the fine" in more
+    assert "0.60 [0.60, 0.60] are visible there, of the fine ones 0.50 [0.50, 0.50]" in more
     assert "more fine detail is lost" in more
 
 
