@@ -42,27 +42,19 @@ DIMENSIONS = {
 } | dict.fromkeys(TEXTS, ("condition",))
 TOY_DIMENSIONS = {
     "count": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "above"),
-    "visible": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "seen_group"),
-    "kept": ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "seen_group"),
     "complete": ("seed",),
-}
+} | dict.fromkeys(
+    ("visible", "kept"), ("reading", "data", "point", "dataset_size", "noise_variance", "seed", "seen_group")
+)
 TOY_NETWORK_DIMENSIONS = {
-    "count": (
-        *("training_step", "data", "dataset_size", "seed"),
-        *("reading", "point", "noise_variance", "above"),
-    ),
-    "visible": (
-        *("training_step", "data", "dataset_size", "seed"),
-        *("reading", "point", "noise_variance", "seen_group"),
-    ),
-    "kept": (
-        *("training_step", "data", "dataset_size", "seed"),
-        *("reading", "point", "noise_variance", "seen_group"),
-    ),
+    "count": ("training_step", "data", "dataset_size", "seed", "reading", "point", "noise_variance", "above"),
     "train_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
     "held_out_loss": ("training_step", "data", "dataset_size", "seed", "noise_variance"),
     "complete": ("data",),
-}
+} | dict.fromkeys(
+    ("visible", "kept"),
+    ("training_step", "data", "dataset_size", "seed", "reading", "point", "noise_variance", "seen_group"),
+)
 
 
 class Toy(NamedTuple):

@@ -180,10 +180,10 @@ def hidden(few: Positions, many: Positions) -> Bootstrap:
       many: of the same training sets and places.
 
     Returns:
-      Mean visible share of either group at few points, over all points with that gap; of either group at many points,
-      over the same noise variances and classes of points with the same weights; and last, by how much more of the
-      first group than of the second was lost: ``(2 group + 1,)`` with intervals over training sets, nan without such
-      a gap.
+      Of either group the mean share that is visible at few points, over all points with that gap; that at many points,
+      over the same noise variances and classes of points with the same weights; what was lost, their difference; and
+      last, by how much more of the first group than of the second was lost: ``(3 group + 1,)`` with intervals over
+      training sets, nan without such a gap.
     """
     points = many.counts.sum(axis=-1, keepdims=True)
     both = points > 0  # not of networks that failed
@@ -198,7 +198,7 @@ def hidden(few: Positions, many: Positions) -> Bootstrap:
         with np.errstate(invalid="ignore"):
             found = means[:, :-1] / means[:, -1:]
         lost = found[:, 2:] - found[:, :2]
-        return np.column_stack([found, lost[:, 0] - lost[:, 1]])
+        return np.column_stack([found, lost, lost[:, 0] - lost[:, 1]])
 
     return expanded_bootstrap(np.concatenate(sums, axis=1).astype(np.float64), shares, seed=0)
 

@@ -286,6 +286,10 @@ def test_a_difference_of_next_to_nothing_is_none():
 def test_training_sets_that_differ_leave_it_undecided_which_go_first():
     answer = ablate_tables.toy_answer(with_visible([[0.9, 0.5], [0.4, 0.5]], [[1.0, 1.0]] * 2))
     assert ", it is undecided of which more are lost for want of data." in answer
+    # Means that agree say nothing, neither of what is lost nor of the difference.
+    for few in ([[0.6, 0.4], [0.1, 0.4]], [[0.7, 0.5], [0.7, 1.0]]):
+        answer = ablate_tables.toy_answer(with_visible(few, [[0.7, 0.7]] * 2))
+        assert ", it is undecided of which more are lost for want of data." in answer
 
 
 def test_what_is_hidden_is_compared_at_the_same_noise():
@@ -298,7 +302,7 @@ def test_what_is_hidden_is_compared_at_the_same_noise():
     many.visible[...] = 6 * 0.1
     many.visible[0, 1, 1] = 6 * 0.5, 6 * 1.0
     found = toy_gaps.hidden(few, many)
-    np.testing.assert_allclose(found.estimate, [0.25, 0.75, 0.5, 1.0, 0.0])
+    np.testing.assert_allclose(found.estimate, [0.25, 0.75, 0.5, 1.0, 0.25, 0.25, 0.0])
     many.counts[0, 1] = 0  # failed there
     assert np.isnan(toy_gaps.hidden(few, many).estimate).all()
 
@@ -343,6 +347,9 @@ def test_networks_that_are_not_trained_or_failed_are_left_out():
     said = ablate_tables.toy_sentence(toy)
     assert "(0.75 and 0.00)" in said  # of one training set, without an interval
     assert "2.00 and 1.00 (normalized" in said
+    toy.networks["count"][:, 1, 0] = 0  # all of the smaller size
+    toy.networks["train_loss"][:, 1, 0] = np.nan
+    assert "networks of 20 points" not in ablate_tables.toy_answer(toy)
     toy.networks["count"][:] = 0
     toy.networks["complete"][:] = 0
     said = ablate_tables.toy_sentence(toy)
